@@ -1,0 +1,112 @@
+"""Configuration of the dendritic BioGPT, as transformers wants it."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from resprout.models.biogpt.layout import cortical_layout, feedback_pairs
+
+
+class BioGPTConfig(PreTrainedConfig):
+    """All that determines a BioGPT's shape. The defaults are the published 294 M model.
+
+    Args:
+        vocab_size: V, rows of the token embedding and of the (untied) head.
+        hidden_size: D, model width; every branch count must divide it.
+        num_hidden_layers: L, cortical layers.
+        max_position_embeddings: longest context, in tokens.
+        soma_expansion: width of the soma FFN as a multiple of D.
+        branch_expansion: width of the per-branch FFN as a multiple of the branch's width.
+        conv_kernel_size: how many positions (this one and earlier) the temporal convolution sees.
+        dropout: probability used inside the soma FFN while training.
+        n_passes: 1, or 2 to run the layers again on gated feedback from the late zone.
+        cortical_layout: branch counts per neuron per layer; None = the published rule.
+        feedback_pairs: [source layer, target layer] pairs; None = the published rule.
+
+    Raises:
+        ValueError: a field out of range; the message names the field and its value.
+    """
+
+    # transformers has an unrelated `biogpt` (Microsoft's biomedical GPT): ours has its own name.
+    model_type = "dendritic_biogpt"
+    keys_to_ignore_at_inference = ("past_key_values",)
+    attribute_map = {"d_model": "hidden_size", "n_layers": "num_hidden_layers"}  # noqa: RUF012
+
+    vocab_size: int = 50304
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    max_position_embeddings: int = 1024
+    soma_expansion: float | int = 3.0
+    branch_expansion: int = 2
+    conv_kernel_size: int = 5
+    dropout: float | int = 0.0
+    n_passes: int = 1
+    cortical_layout: list[list[int]] | None = None
+    feedback_pairs: list[list[int]] | None = None
+    layer_norm_eps: float = 1e-5
+    use_cache: bool = False
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 0
+    pad_token_id: int | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in the layout and feedback rules, then refuse what cannot be built."""
+        for field in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "max_position_embeddings",
+            "soma_expansion",
+            "branch_expansion",
+            "conv_kernel_size",
+        ):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not value > 0:
+                raise ValueError(f"{field}: got {value!r}, allowed is a number above 0")
+        if self.soma_width < 1:
+            raise ValueError(
+                f"soma_expansion: got {self.soma_expansion!r}, allowed is at least 1/hidden_size"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout!r}, allowed is 0 up to (not with) 1")
+        if self.n_passes not in (1, 2):
+            raise ValueError(f"n_passes: got {self.n_passes!r}, allowed are 1 and 2")
+        if self.cortical_layout is None:
+            self.cortical_layout = cortical_layout(self.hidden_size, self.num_hidden_layers)
+        if self.feedback_pairs is None:
+            self.feedback_pairs = feedback_pairs(self.num_hidden_layers)
+        self._check_layout(self.cortical_layout)
+        self._check_feedback(self.feedback_pairs)
+        super().__post_init__(**kwargs)
+
+    @property
+    def soma_width(self) -> int:
+        """Hidden width of the soma FFN."""
+        return int(self.soma_expansion * self.hidden_size)
+
+    def _check_layout(self, layout: list[list[int]]) -> None:
+        if len(layout) != self.num_hidden_layers:
+            raise ValueError(
+                f"cortical_layout: got {len(layout)} layers, allowed is one list for each of the "
+                f"num_hidden_layers={self.num_hidden_layers}"
+            )
+        for layer, counts in enumerate(layout):
+            if not counts:
+                raise ValueError(f"cortical_layout: layer {layer} has no neuron, needs at least 1")
+            for count in counts:
+                if isinstance(count, bool) or count < 1 or self.hidden_size % count:
+                    raise ValueError(
+                        f"cortical_layout: layer {layer} has a neuron of {count!r} branches, "
+                        f"allowed are divisors of hidden_size={self.hidden_size}"
+                    )
+
+    def _check_feedback(self, pairs: list[list[int]]) -> None:
+        for pair in pairs:
+            if len(pair) != 2 or not 0 <= pair[1] < pair[0] < self.num_hidden_layers:
+                raise ValueError(
+                    f"feedback_pairs: got {pair!r}, allowed is [source, target] with "
+                    f"0 <= target < source < num_hidden_layers={self.num_hidden_layers}"
+                )
+        if len({tuple(pair) for pair in pairs}) != len(pairs):
+            raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is each pair once")

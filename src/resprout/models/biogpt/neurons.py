@@ -7,6 +7,7 @@ under the published names, and the layer stacks them for the products.
 """
 
 from collections.abc import Callable
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -53,11 +54,8 @@ class CorticalLayer(GradientCheckpointingLayer):
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.neurons = nn.ModuleList(DendriticNeuron(config, count) for count in branch_counts)
         self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in branch_counts)
-        # Neurons with the same number of branches have tensors of one shape: one product for all.
-        self.groups: list[list[int]] = [
-            [i for i, count in enumerate(branch_counts) if count == wanted]
-            for wanted in dict.fromkeys(branch_counts)
-        ]
+        # Neighbours with the same number of branches have tensors of one shape: one product for all.
+        self.group_sizes = [len(list(run)) for _, run in groupby(branch_counts)]
 
     def forward(
         self, x: Tensor, attention_mask: Tensor | None = None, token_mask: Tensor | None = None
@@ -73,12 +71,10 @@ class CorticalLayer(GradientCheckpointingLayer):
         # All neurons read the same input: one product gives every q, k and v.
         qkv = F.linear(h, torch.cat([neuron.qkv.weight for neuron in self.neurons]))  # (B,T,N*3D)
         qkv = qkv.unflatten(-1, (len(self.neurons), 3, -1))  # (B, T, N, 3, D)
-        somas: list[Tensor] = [x] * len(self.neurons)
-        for members in self.groups:
-            group_qkv = qkv if len(members) == len(self.neurons) else qkv[:, :, members]
-            for i, soma in zip(members, self._group(members, group_qkv, attention_mask, token_mask),
-                               strict=True):
-                somas[i] = soma
+        somas: list[Tensor] = []
+        for group_qkv in qkv.split(self.group_sizes, dim=2):
+            neurons = list(self.neurons)[len(somas) : len(somas) + group_qkv.shape[2]]
+            somas += self._group(neurons, group_qkv, attention_mask, token_mask)
         share = torch.softmax(self.neuron_weights, dim=0)
         mixed = torch.cat([share[i] * soma for i, soma in enumerate(somas)], dim=-1)  # (B*T, N*D)
         projection = torch.cat([proj.weight for proj in self.neuron_projs], dim=1)  # (D, N*D)
@@ -86,16 +82,17 @@ class CorticalLayer(GradientCheckpointingLayer):
 
     def _group(
         self,
-        members: list[int],
+        neurons: list[nn.Module],
         qkv: Tensor,
         attention_mask: Tensor | None,
         token_mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """Soma outputs of the neurons `members`, all of n branches; each (B*T, D)."""
-        neurons = [self.neurons[i] for i in members]
+        """Soma outputs of `neurons`, all of n branches; each (B*T, D). `qkv`: (B, T, m, 3, D)."""
 
         def stacked(parameter: Callable[[nn.Module], Tensor]) -> Tensor:
             """The members' parameters as one tensor with a leading axis m."""
+            if len(neurons) == 1:
+                return parameter(neurons[0])[None]  # a view: no copy
             return torch.stack([parameter(neuron) for neuron in neurons])
 
         B, T, m, _, D = qkv.shape

@@ -1,0 +1,56 @@
+"""The one loss of all subjects: mean next-token cross-entropy over given targets.
+
+transformers' own causal loss shifts inside and so predicts T - 1 targets of a window of T; the
+published BioGPT loss predicts T. Here every subject predicts the same T targets (`data.windows`).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_TOLERANCE = 1e-3  # nats; the two paths add in another order, in bf16 under autocast
+
+
+def logits_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, from the model's logits. `inputs`, `targets`: (B, T)."""
+    logits = model(input_ids=inputs, use_cache=False).logits
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+def fused_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The same, without ever holding all logits (B, T, V): torch's chunked head and loss."""
+    hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+    head = model.get_output_embeddings()
+    return F.linear_cross_entropy(
+        hidden.flatten(0, 1),
+        head.weight,
+        targets.flatten(),
+        linear_bias=head.bias,
+        options=torch.nn.LinearCrossEntropyOptions(),
+    )
+
+
+@torch.no_grad()
+def choose_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> LossFunction:
+    """`fused_loss` where this torch has it and the model's head is a plain product, else logits.
+
+    Whether the head is plain is decided by trying (models scale or cap their logits in many
+    ways): both are computed once on the given batch and have to agree.
+    """
+    head = model.get_output_embeddings()
+    if not hasattr(F, "linear_cross_entropy") or not isinstance(head, nn.Linear):
+        return logits_loss
+    if model.base_model is model:
+        return logits_loss
+    training = model.training
+    model.eval()
+    try:
+        expected = logits_loss(model, inputs, targets)
+        got = fused_loss(model, inputs, targets)
+    finally:
+        model.train(training)
+    return fused_loss if abs(got - expected) <= _TOLERANCE * (1 + abs(expected)) else logits_loss

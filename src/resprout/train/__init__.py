@@ -1,0 +1,1 @@
+"""One trainer for growing a model and for recovery after a cut. Knows data and masks."""

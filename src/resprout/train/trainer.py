@@ -1,0 +1,198 @@
+"""Training on transformers' Trainer: fixed order of windows, masks held, resumable."""
+
+import contextlib
+import logging
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from resprout.data.tokens import TokenSet
+from resprout.data.windows import stack, training_starts
+from resprout.files import write_text
+from resprout.models.loss import LossFunction, choose_loss
+from resprout.train.masks import HoldMasks
+from resprout.train.options import TrainingOptions
+
+COMPLETE = "complete"  # marker file: a checkpoint without it was being written when the run died
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training did: the loss along the way, (step, nats per token), tokens and time."""
+
+    losses: list[tuple[int, float]]
+    tokens: int
+    seconds: float
+
+
+class WindowDataset(Dataset[dict[str, Tensor]]):
+    """The training windows in their fixed order; item = inputs and targets, (T,) each."""
+
+    def __init__(self, tokens: TokenSet, window: int, count: int, seed: int):
+        self.tokens = tokens.train.tokens
+        self.window = window
+        self.starts = training_starts(len(self.tokens), window, count, seed)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ids = torch.from_numpy(stack(self.tokens, [(int(self.starts[index]), self.window)])[0])
+        return {"input_ids": ids[:-1], "targets": ids[1:]}
+
+
+class WindowTrainer(Trainer):
+    """transformers' Trainer with our loss, our order and weight decay on matrices only."""
+
+    loss_function: LossFunction | None = None
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The shared loss; the chunked one where it equals the model's own logits."""
+        ids, targets = inputs["input_ids"], inputs["targets"]
+        if self.loss_function is None:
+            wrapped = model is not self.model
+            with self.accelerator.autocast():
+                self.loss_function = choose_loss(self.model, ids, targets)
+            if wrapped:  # e.g. DDP: gradients are shared only through the wrapper's own forward
+                from resprout.models.loss import logits_loss
+
+                self.loss_function = logits_loss
+        return self.loss_function(model, ids, targets)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices and kernels decay; biases, norms and gates (one dimension) do not."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
+class _MarkComplete(TrainerCallback):
+    """Marks each checkpoint when all of it is on disk."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, "")
+
+
+class _StopWhenNotFinite(TrainerCallback):
+    """A loss that is not a number ends the run: nothing after it would mean anything."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not torch.isfinite(torch.tensor(float(loss))):
+            raise FloatingPointError(f"training loss is {loss} at step {state.global_step}")
+
+
+def train(
+    model: PreTrainedModel,
+    tokens: TokenSet,
+    window: int,
+    options: TrainingOptions,
+    seed: int,
+    work_folder: Path,
+    device: torch.device,
+    masks: dict[str, Tensor] | None = None,
+) -> TrainingResult:
+    """Train in place.
+
+    Args:
+        model: fp32 weights; bf16 autocast is used on CUDA, never a bf16 optimiser.
+        tokens: the prepared data; its training split is read.
+        window: T, tokens predicted per window.
+        options: steps, batch, schedule.
+        seed: of the order of the data (and of dropout).
+        work_folder: where checkpoints go; an unfinished run there is continued, and it is
+            removed at the end.
+        device: where to train.
+        masks: parameter name -> boolean tensor, True = kept; the rest stays zero to the bit.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    started = time.perf_counter()
+    if options.steps == 0:
+        return TrainingResult([], 0, 0.0)
+    dataset = WindowDataset(tokens, window, options.steps * options.batch_windows, seed)
+    interactive = sys.stderr.isatty()
+    arguments = TrainingArguments(
+        output_dir=str(work_folder),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_windows,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": options.min_learning_rate_ratio},
+        warmup_steps=min(options.warmup_steps, options.steps - 1),
+        weight_decay=options.weight_decay,
+        adam_beta1=options.beta1,
+        adam_beta2=options.beta2,
+        max_grad_norm=options.gradient_clip,
+        optim="adamw_torch_fused",
+        bf16=device.type == "cuda",
+        use_cpu=device.type == "cpu",
+        seed=seed,
+        logging_steps=max(1, options.steps // 50),
+        logging_nan_inf_filter=False,  # the filter would hide a diverged loss
+        save_strategy="steps" if options.checkpoint_every else "no",
+        save_steps=options.checkpoint_every or 500,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=not interactive,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+    callbacks: list[TrainerCallback] = [_MarkComplete(), _StopWhenNotFinite()]
+    if masks is not None:
+        callbacks.append(HoldMasks(masks))
+    trainer = WindowTrainer(
+        model=model, args=arguments, train_dataset=dataset, callbacks=callbacks
+    )
+    trainer.remove_callback(PrinterCallback)
+    with _quiet_logger("transformers.trainer"):
+        trainer.train(resume_from_checkpoint=_last_complete_checkpoint(work_folder))
+    losses = [(e["step"], e["loss"]) for e in trainer.state.log_history if "loss" in e]
+    model.eval()
+    shutil.rmtree(work_folder, ignore_errors=True)
+    return TrainingResult(losses, len(dataset) * window, time.perf_counter() - started)
+
+
+def _last_complete_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint with its marker; one without (killed while writing) is removed."""
+    found = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).is_file():
+            found.append((int(checkpoint.name.rpartition("-")[2]), str(checkpoint)))
+        else:
+            shutil.rmtree(checkpoint)
+    return max(found)[1] if found else None
+
+
+@contextlib.contextmanager
+def _quiet_logger(name: str) -> Any:
+    """Keeps a library's notices off a run's output; its errors still show."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,39 @@
+"""Resprout: cut a language model back, let it resprout, measure what survived.
+
+    model, tokenizer = resprout.load("EleutherAI/pythia-160m", revision="step1000")
+    cut = resprout.prune(model, "magnitude", amount=0.45)
+    resprout.recover(model, cut, tokens="data", steps=500)
+    resprout.save(model, cut, "pruned/", tokenizer=tokenizer)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resprout.models.subject import load
+    from resprout.pruning.api import prune
+    from resprout.pruning.cut import Cut
+    from resprout.pruning.saving import save
+    from resprout.train.recovery import recover
+
+__version__ = "0.1.0"
+__all__ = ["Cut", "__version__", "load", "prune", "recover", "save"]
+
+# Loaded on first use: torch and transformers take seconds to import, `resprout --help` must not.
+_HOMES = {
+    "load": "resprout.models.subject",
+    "prune": "resprout.pruning.api",
+    "Cut": "resprout.pruning.cut",
+    "save": "resprout.pruning.saving",
+    "recover": "resprout.train.recovery",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'resprout' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

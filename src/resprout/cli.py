@@ -1,0 +1,106 @@
+"""The command line: parse, call, print. Everything heavy is imported when it is needed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="resprout",
+    help="Cut a language model back, let it resprout, measure what survived.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="a study file, e.g. experiments/nano/biogpt.yaml")],
+    out: Annotated[
+        Path | None, typer.Option(help="the run's folder; default runs/STUDY, by the study's name")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Run a study: what is done already is kept, what is missing is done."""
+    from resprout.study.spec import read_spec
+
+    spec = read_spec(study)
+
+    from rich.console import Console
+
+    from resprout.models.subject import resolve_device
+    from resprout.report.page import write_report
+    from resprout.report.tables import terminal_table
+    from resprout.study.run import run_study
+
+    place = resolve_device(device)
+    folder = out or Path("runs") / spec.study
+    try:
+        outcome = run_study(spec, folder, place, notice=lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        again = " ".join(["resprout", *sys.argv[1:]])
+        print(f"\nstopped; finished points are kept. To continue: {again}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for where, reason in outcome.failures.items():
+        print(f"failed: {where}: {reason}", file=sys.stderr)
+    if outcome.records:
+        table = terminal_table(outcome.records)
+        console = Console()
+        width = max(console.width, console.measure(table).maximum) if not console.is_terminal else None
+        console.print(table, width=width)
+        print(f"report: {write_report(folder)}")
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="a run's folder, e.g. runs/nano-biogpt")]) -> None:
+    """Make a run's report again, from its records."""
+    from resprout.report.page import write_report
+
+    print(f"report: {write_report(run)}")
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="a size's name, a model folder or a Hub id")],
+    revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
+) -> None:
+    """Show what a model is made of, without loading its weights."""
+    from resprout.models.biogpt import BioGPTConfig
+    from resprout.models.description import breakdown_lines, layout_lines, skeleton
+    from resprout.models.subject import load_configuration
+    from resprout.pruning.adapters import adapter_for
+    from resprout.pruning.protocols import PROTOCOLS
+
+    config = load_configuration(name, revision)
+    model = skeleton(config)
+    lines = [f"{name}: {type(model).__name__}", ""]
+    if isinstance(config, BioGPTConfig):
+        lines += [*layout_lines(config), ""]
+    lines += breakdown_lines(model)
+    for rules in PROTOCOLS.values():
+        count = sum(p.numel() for p in adapter_for(model).prunable(rules).values())
+        lines.append(f"  prunable under {rules.name}: {count:,}")
+    print("\n".join(lines))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except ValueError as error:
+        print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # click's own usage errors
+        if format_message is None:
+            raise
+        print(f"resprout: error: {format_message()}", file=sys.stderr)
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code or 0)

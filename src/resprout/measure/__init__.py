@@ -1,0 +1,1 @@
+"""Measures: loss, text, and the statistics of comparison. Knows models and data."""

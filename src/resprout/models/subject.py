@@ -1,0 +1,122 @@
+"""Subjects: a model with its tokenizer, from the Hub, a folder or a size's name, and back to disk."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from resprout.models.sizes import SIZES, build, configuration
+
+logger = logging.getLogger(__name__)
+
+
+def load_configuration(name_or_path: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a subject, without its weights.
+
+    Raises:
+        ValueError: no size, folder or Hub model answers to that name.
+    """
+    if name_or_path in SIZES:
+        return configuration(name_or_path)
+    folder = Path(name_or_path)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise ValueError(f"subject: {name_or_path!r} is not a model folder (it has no config.json)")
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
+            f"local model folder, nor to be had from the Hub ({_first_line(error)})"
+        ) from error
+    assert isinstance(config, PreTrainedConfig)
+    return config
+
+
+def load(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """A model, in evaluation mode, with its tokenizer.
+
+    Args:
+        name_or_path: a Hub id, a folder that `save` or transformers wrote, or a size's name
+            (`biogpt-nano`): a size gives a new, untrained model and no tokenizer.
+        revision: of a Hub model.
+        device: `cpu` (default), `cuda`, ... or `auto` for the best at hand.
+        dtype: default fp32, whatever the checkpoint's: recovery and exact comparison need it.
+
+    Raises:
+        ValueError: no such model, device or dtype.
+    """
+    name = str(name_or_path)
+    place = resolve_device(device or "cpu")
+    precision = _resolve_dtype(dtype)
+    config = load_configuration(name, revision)
+    tokenizer: PreTrainedTokenizerBase | None = None
+    if name in SIZES:
+        logger.warning("%s is a size, not a trained model: its weights are random", name)
+        model = build(config, seed=0).to(precision)
+    else:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=precision)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"subject: {name!r} cannot be loaded ({_first_line(error)})") from error
+        tokenizer = _load_tokenizer(name, revision)
+    return model.to(place).eval(), tokenizer
+
+
+def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
+    """The subject's tokenizer; None (said in the log) where a local folder has none."""
+    folder = Path(name)
+    if folder.is_dir() and not any(folder.glob("tokenizer*")):
+        logger.warning("%s holds a model without a tokenizer", name)
+        return None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    return tokenizer
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; `auto` = the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device, or not on this machine.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if str(device) not in available:
+        raise ValueError(
+            f"device: got {str(device)!r}, allowed on this machine are {', '.join(available)}"
+        )
+    return torch.device(device)
+
+
+def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    if dtype is None:
+        return torch.float32
+    allowed = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    found = allowed.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise ValueError(f"dtype: got {dtype!r}, allowed are {', '.join(allowed)}")
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    """A library's error as one short line."""
+    lines: list[Any] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return str(lines[0])[:200] if lines else type(error).__name__

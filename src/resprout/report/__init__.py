@@ -1,0 +1,1 @@
+"""Reports: tables, charts and a page, from records alone. Never loads a model."""

@@ -1,0 +1,62 @@
+"""Reading a run's records back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resprout.files import read_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder as the report sees it.
+
+    Attributes:
+        folder: where it lies.
+        study: `study.json`: name, question, protocol, the spec, the points that belong to it.
+        records: the finished points, in the study's order, each with its loss measured.
+        missing: how many points are not finished.
+        failures: point -> reason, of points and measures that failed.
+    """
+
+    folder: Path
+    study: dict[str, Any]
+    records: list[dict[str, Any]]
+    missing: int
+    failures: dict[str, str]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        ValueError: the folder is no run, or none of its points is finished.
+    """
+    if not (folder / "study.json").is_file():
+        raise ValueError(
+            f"run: {str(folder)!r} is not a run's folder (it has no study.json); "
+            "allowed is a folder that `resprout run` wrote"
+        )
+    study = read_json(folder / "study.json")
+    records, failures, missing = [], {}, 0
+    for identity in study["points"]:
+        path = folder / "points" / f"{identity}.json"
+        failed = path.with_suffix(".failed.json")
+        if failed.is_file():
+            failure = read_json(failed)
+            failures[failure["point"]] = failure["failed"]
+        if not path.is_file():
+            missing += 1
+            continue
+        record = read_json(path)
+        for measure, values in record["measures"].items():
+            if "failed" in values:
+                where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
+                failures[where] = values["failed"]
+        if "nats_per_token" in record["measures"].get("loss", {}):
+            records.append(record)
+        else:
+            missing += 1
+    if not records:
+        raise ValueError(f"run: {str(folder)!r} has no finished point yet")
+    return Run(folder, study, records, missing, failures)

@@ -1,0 +1,81 @@
+"""Points: subject x method x amount x seed, each named by a hash of all that determines it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from resprout.pruning.methods import method as method_named
+from resprout.study.spec import CutSpec, StudySpec, SubjectSpec
+
+RECORD_FORMAT = 1  # raised when the meaning of a record changes: older points are then redone
+
+
+@dataclass(frozen=True)
+class Point:
+    """One unit of work.
+
+    Attributes:
+        id: hash of `identity`, the name of its record.
+        identity: all that determines the result.
+    """
+
+    id: str
+    identity: dict[str, Any]
+    subject: SubjectSpec
+    cut: CutSpec
+    amount: float
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """How progress and errors name the point."""
+        return f"{self.subject.name} {self.cut.method} {self.amount:.0%} seed {self.seed}"
+
+    @property
+    def unit(self) -> str:
+        """What one cut removes."""
+        return method_named(self.cut.method).unit
+
+
+def digest(value: Any) -> str:
+    """A short name for a JSON value: 64 bits of sha256 over its canonical form."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def plan(
+    spec: StudySpec, recipes: dict[tuple[str, int], dict[str, Any]], tokens: dict[str, str], device: str
+) -> list[Point]:
+    """All points of a study, in the order in which they are run.
+
+    Args:
+        spec: the study.
+        recipes: (subject's name, seed) -> what determines that subject.
+        tokens: subject's name -> digest of the data it reads.
+        device: kind of device (`cpu`, `cuda`): it changes the last digits.
+    """
+    points = []
+    for seed in spec.seeds:
+        for subject in spec.subjects:
+            for cut in spec.cuts:
+                for amount in cut.amounts:
+                    identity = {
+                        "format": RECORD_FORMAT,
+                        "study": spec.study,
+                        "subject": recipes[subject.name, seed],
+                        "subject_name": subject.name,
+                        "method": cut.method,
+                        "amount": amount,
+                        "dead_threshold": cut.dead_threshold,
+                        "protocol": spec.protocol,
+                        "recovery": spec.recovery.identity(),
+                        "seed": seed,
+                        "tokens": tokens[subject.name],
+                        "window": spec.data.window,
+                        "measures": sorted(spec.measures),
+                        "text": spec.text.model_dump() if spec.text else None,
+                        "device": device,
+                    }
+                    points.append(Point(digest(identity), identity, subject, cut, amount, seed))
+    return points

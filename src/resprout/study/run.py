@@ -1,0 +1,191 @@
+"""Running a study: what is missing is done, point by point; what is done is kept."""
+
+import copy
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from resprout.measure.loss import window_losses
+from resprout.measure.stage import stage
+from resprout.measure.text import generate_texts
+from resprout.pruning.api import prune
+from resprout.pruning.protocols import protocol as protocol_named
+from resprout.study.environment import environment
+from resprout.study.points import RECORD_FORMAT, Point, plan
+from resprout.study.spec import StudySpec
+from resprout.study.store import Store, failed_measures
+from resprout.study.subjects import Grown, Subjects, check_subjects
+from resprout.train.trainer import train
+
+# Recovery reads the training windows in another order than growing did, the same for every point.
+RECOVERY_SEED_OFFSET = 1_000_003
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: the records, and the points and measures that failed, with reasons."""
+
+    records: list[dict[str, Any]]
+    failures: dict[str, str]
+    computed: int
+
+
+def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notice) -> Outcome:
+    """Do all that is missing of a study.
+
+    Args:
+        spec: the study.
+        folder: of the run; made if missing.
+        device: where models are trained and measured.
+        notice: called with one line as each step begins.
+
+    Raises:
+        ValueError: the study cannot be run (subjects, folder); nothing was trained then.
+    """
+    check_subjects(spec)
+    store = Store(folder)
+    store.check_writable(spec.study)
+    transformers_logging.disable_progress_bar()
+    with store.locked():
+        subjects = Subjects(spec, folder, device, notice)
+        recipes = {
+            (subject.name, seed): subjects.recipe(subject, seed)
+            for subject in spec.subjects
+            for seed in spec.seeds
+        }
+        tokens = {subject.name: subjects.tokens(subject).digest for subject in spec.subjects}
+        points = plan(spec, recipes, tokens, device.type)
+        store.declare(spec, points)
+        failures: dict[str, str] = {}
+        missing = [point for point in points if not store.finished(point)]
+        if len(missing) < len(points):
+            notice(f"{len(points) - len(missing)} of {len(points)} points are there already")
+        held: tuple[tuple[str, int], Grown] | None = None
+        for number, point in enumerate(missing, start=1):
+            key = (point.subject.name, point.seed)
+            try:
+                if held is None or held[0] != key:
+                    held = None  # let the last subject's memory go first
+                    held = (key, subjects.get(point.subject, point.seed))
+                notice(f"point {number} of {len(missing)}: {point.label}")
+                record = run_point(spec, point, held[1], subjects, device)
+            except Exception as error:  # one point's failure must not lose the others
+                reason = f"{type(error).__name__}: {error}"
+                store.write_failure(point, reason, traceback.format_exc())
+                failures[point.label] = reason
+                continue
+            store.write(record)
+            for measure, reason in failed_measures(record).items():
+                failures[f"{point.label}, {measure}"] = reason
+        records = store.records(points)
+        store.derive(records)
+    return Outcome(records, failures, len(missing))
+
+
+def run_point(
+    spec: StudySpec, point: Point, subject: Grown, subjects: Subjects, device: torch.device
+) -> dict[str, Any]:
+    """Cut, recover and measure one point on a copy of its subject; returns its record."""
+    stages: dict[str, Any] = dict(subject.stages)
+    measures: dict[str, Any] = {}
+    tokens = subjects.tokens(point.subject)
+    model = copy.deepcopy(subject.model)
+
+    def measure(name: str, work: Callable[[], dict[str, Any]]) -> None:
+        """A measure that fails is recorded as failed, with its reason; the others go on."""
+        try:
+            with stage(stages, name, device):
+                measures[name] = work()
+        except Exception as error:
+            measures[name] = {"failed": f"{type(error).__name__}: {error}"}
+
+    def loss() -> dict[str, Any]:
+        return window_losses(model, tokens.val, spec.data.window).summary(point.seed)
+
+    with stage(stages, "cut", device):
+        cut = prune(
+            model,
+            point.cut.method,
+            point.amount,
+            protocol=spec.protocol,
+            dead_threshold=point.cut.dead_threshold,
+        )
+    measure("loss_before_recovery", loss)
+    recovers = point.amount > 0 or protocol_named(spec.protocol).recovers_uncut
+    if recovers and spec.recovery.steps > 0:
+        with stage(stages, "recovery", device):
+            train(
+                model,
+                tokens,
+                spec.data.window,
+                spec.recovery,
+                point.seed + RECOVERY_SEED_OFFSET,
+                subjects.folder / "work" / point.id,
+                device,
+                masks=cut.masks,
+            )
+    measure("loss", loss)
+    if spec.text is not None and "text" in spec.measures:
+        text = spec.text
+        measure(
+            "text",
+            lambda: generate_texts(
+                model,
+                subject.tokenizer,
+                text.prompts,
+                text.new_tokens,
+                text.temperature,
+                text.top_k,
+                text.seed + point.seed,
+            ),
+        )
+    return {
+        "format": RECORD_FORMAT,
+        "id": point.id,
+        "study": spec.study,
+        "subject": point.subject.name,
+        "model": point.subject.model,
+        "method": point.cut.method,
+        "unit": point.unit,
+        "amount": point.amount,
+        "achieved": cut.achieved,
+        "seed": point.seed,
+        "protocol": spec.protocol,
+        "parameters": parameter_counts(model, cut.prunable, cut.removed),
+        "dead_units": cut.dead_units,
+        "recovered": recovers and spec.recovery.steps > 0,
+        "measures": measures,
+        "stages": stages,
+        "digests": {
+            "subject": subject.digest,
+            "tokens": tokens.digest,
+            "tokenizer": tokens.tokenizer_digest,
+        },
+        "identity": point.identity,
+        "environment": environment(device),
+    }
+
+
+def parameter_counts(model: nn.Module, prunable: int, removed: int) -> dict[str, int]:
+    """Parameters of a cut model: `surviving` = total - held at zero; `nonzero` counted as they are.
+
+    A tied tensor counts once. `nonzero` may lie a little under `surviving`: a bias that training
+    never moved from 0 survives, and is zero.
+    """
+    parameters = list(model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    nonzero = sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
+    return {
+        "total": total,
+        "prunable": prunable,
+        "nonzero": nonzero,
+        "surviving": total - removed,
+    }

@@ -1,0 +1,186 @@
+"""A run's folder: one record per point, and what is derived from them.
+
+`RUN/study.json` says which study this is and which points belong to it now;
+`RUN/points/ID.json` holds a finished point, `ID.failed.json` one that failed and why.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from resprout.files import read_json, write_json, write_text
+from resprout.study.points import RECORD_FORMAT, Point
+from resprout.study.spec import StudySpec
+
+
+class Store:
+    """Reads and writes a run's folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.points = folder / "points"
+
+    def check_writable(self, study: str) -> None:
+        """Make the folder and see that it can be written and is not another study's.
+
+        Raises:
+            ValueError: it cannot, or it is.
+        """
+        try:
+            self.points.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".probe"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"out: {str(self.folder)!r} cannot be written ({error.strerror}); "
+                "allowed is a folder that can"
+            ) from error
+        described = self.folder / "study.json"
+        if described.is_file():
+            other = read_json(described).get("study")
+            if other != study:
+                raise ValueError(
+                    f"out: {str(self.folder)!r} holds the study {other!r}, not {study!r}; "
+                    "allowed is a folder of its own"
+                )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder; the system lifts the lock however this run ends.
+
+        Raises:
+            ValueError: another run holds it.
+        """
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"out: {str(self.folder)!r} is in use by another run; allowed is one at a time"
+            ) from error
+        with lock:
+            self._clear_leftovers()
+            try:
+                yield
+            finally:
+                lock.release()
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed run had not finished writing: only hidden temporary names."""
+        for parent in (self.folder, self.points, *self.folder.glob("*/")):
+            for leftover in parent.glob(".*.*"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
+
+    def declare(self, spec: StudySpec, points: list[Point]) -> None:
+        """Write which points make up the study now."""
+        described = {
+            "study": spec.study,
+            "question": spec.question,
+            "protocol": spec.protocol,
+            "points": [point.id for point in points],
+            "spec": spec.model_dump(),
+        }
+        write_json(self.folder / "study.json", described)
+
+    def finished(self, point: Point) -> bool:
+        """Whether the point's record is there, whole and its own."""
+        path = self.points / f"{point.id}.json"
+        if not path.is_file():
+            return False
+        try:
+            record = read_json(path)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and record.get("id") == point.id:
+            return record.get("format") == RECORD_FORMAT and not failed_measures(record)
+        path.replace(path.with_suffix(".corrupt"))  # set aside, never used
+        return False
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write a finished point, whole."""
+        write_json(self.points / f"{record['id']}.json", record)
+        (self.points / f"{record['id']}.failed.json").unlink(missing_ok=True)
+
+    def write_failure(self, point: Point, reason: str, trace: str) -> None:
+        """Write why a point failed; the next run tries it again."""
+        failure = {"id": point.id, "point": point.label, "failed": reason, "traceback": trace}
+        write_json(self.points / f"{point.id}.failed.json", failure)
+
+    def records(self, points: list[Point]) -> list[dict[str, Any]]:
+        """The records of the finished points, in the order of the plan."""
+        return [read_json(self.points / f"{p.id}.json") for p in points if self.finished(p)]
+
+    def derive(self, records: list[dict[str, Any]]) -> None:
+        """Write `results.csv` and `metadata.json` from the records."""
+        write_text(self.folder / "results.csv", results_csv(records))
+        write_json(self.folder / "metadata.json", metadata(records))
+
+
+def failed_measures(record: dict[str, Any]) -> dict[str, str]:
+    """Measure -> reason, of those that failed."""
+    return {
+        name: value["failed"]
+        for name, value in record["measures"].items()
+        if isinstance(value, dict) and "failed" in value
+    }
+
+
+def results_csv(records: list[dict[str, Any]]) -> str:
+    """A tidy table: one row per point and figure, `value` with its interval where it has one."""
+    columns = ["study", "id", "subject", "method", "unit", "amount", "achieved", "seed", "protocol",
+               "surviving", "measure", "figure", "value", "low95", "high95"]  # fmt: skip
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        base = {name: record[name] for name in columns if name in record}
+        base["surviving"] = record["parameters"]["surviving"]
+        for name, count in record["parameters"].items():
+            writer.writerow(base | {"measure": "parameters", "figure": name, "value": count})
+        for measure, values in record["measures"].items():
+            for figure, value in values.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    continue
+                key = "ci95" if figure == "nats_per_token" else f"{figure}_ci95"
+                low, high = values.get(key) or (None, None)
+                row = {"measure": measure, "figure": figure, "value": value}
+                writer.writerow(base | row | {"low95": low, "high95": high})
+        for name, cost in record["stages"].items():
+            for figure in ("seconds", "peak_bytes"):
+                row = {"measure": f"stage {name}", "figure": figure, "value": cost[figure]}
+                writer.writerow(base | row)
+    return out.getvalue()
+
+
+def metadata(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the points have in common and what each was run on."""
+    environments: list[dict[str, Any]] = []
+    for record in records:
+        if record["environment"] not in environments:
+            environments.append(record["environment"])
+    return {
+        "study": records[0]["study"] if records else None,
+        "points": [record["id"] for record in records],
+        "subjects": sorted({record["subject"] for record in records}),
+        "methods": sorted({record["method"] for record in records}),
+        "protocols": sorted({record["protocol"] for record in records}),
+        "seeds": sorted({record["seed"] for record in records}),
+        "digests": {record["id"]: record["digests"] for record in records},
+        "seconds": round(sum(stage_seconds(record) for record in records), 1),
+        "environments": environments,
+    }
+
+
+def stage_seconds(record: dict[str, Any]) -> float:
+    """What the point itself took; growing the subject is shared and not counted again."""
+    return sum(cost["seconds"] for name, cost in record["stages"].items() if name != "train")

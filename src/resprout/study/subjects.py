@@ -1,0 +1,232 @@
+"""Subjects of a study: grown once per recipe and kept, or loaded; and the tokens each one reads."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from resprout.data import sources
+from resprout.data.sources import Document
+from resprout.data.tokenizer import for_transformers
+from resprout.data.tokens import MANIFEST, TokenSet, prepare
+from resprout.files import new_folder, read_json, write_json
+from resprout.measure.stage import stage
+from resprout.models.sizes import SIZES, build, configuration
+from resprout.models.subject import load, load_configuration
+from resprout.study.points import digest
+from resprout.study.spec import StudySpec, SubjectSpec
+from resprout.train.trainer import train
+
+Notice = Callable[[str], None]
+HISTORY = "training.json"
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A subject ready to be cut: its model on the device, its tokenizer, and where it came from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    digest: str
+    stages: dict[str, Any]
+
+
+def check_subjects(spec: StudySpec) -> None:
+    """Refuse subjects that cannot be had, before anything is prepared or trained.
+
+    Raises:
+        ValueError: a size without a learning rate, a trained model with one, no such model, or
+            a context shorter than the study's windows.
+    """
+    for index, subject in enumerate(spec.subjects):
+        where = f"subjects.{index}"
+        try:
+            config = load_configuration(subject.model, subject.revision)
+        except ValueError as error:
+            raise ValueError(f"{where}.model: {str(error).removeprefix('subject: ')}") from error
+        grown = subject.model in SIZES
+        if grown and subject.learning_rate is None:
+            raise ValueError(
+                f"{where}.learning_rate: missing, needed to grow the size {subject.model!r}"
+            )
+        if grown and spec.data.train_tokenizer is None:
+            raise ValueError(
+                f"data.train_tokenizer: missing, needed to grow the size {subject.model!r}"
+            )
+        if not grown and subject.learning_rate is not None:
+            raise ValueError(
+                f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
+                f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
+            )
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is not None and spec.data.window > limit:
+            raise ValueError(
+                f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "
+                f"of {subject.name!r}"
+            )
+
+
+class Subjects:
+    """The subjects of one study in one run's folder."""
+
+    def __init__(self, spec: StudySpec, folder: Path, device: torch.device, notice: Notice):
+        self.spec = spec
+        self.folder = folder
+        self.device = device
+        self.notice = notice
+        self._tokens: dict[str, TokenSet] = {}
+
+    @cached_property
+    def documents(self) -> list[Document]:
+        """The study's text, read once."""
+        return sources.read_source(self.spec.data.source)
+
+    def tokens(self, subject: SubjectSpec) -> TokenSet:
+        """The study's text in the tokens of a subject, prepared once per tokenizer."""
+        data = self.spec.data
+        maker: dict[str, Any] = {"train_tokenizer": data.train_tokenizer}
+        if subject.model not in SIZES:
+            maker = {"model": subject.model, "revision": subject.revision}
+        key = digest(
+            {
+                "documents": sources.digest(self.documents),
+                "held_out": data.held_out,
+                "maker": maker,
+            }
+        )
+        if key not in self._tokens:
+            path = self.folder / "data" / key
+            if not (path / MANIFEST).is_file():
+                self.notice(f"tokenising {data.source} for {subject.name}")
+                self._prepare(subject, path)
+            self._tokens[key] = TokenSet.open(path)
+        return self._tokens[key]
+
+    def _prepare(self, subject: SubjectSpec, path: Path) -> None:
+        data = self.spec.data
+        if subject.model in SIZES:
+            prepare(
+                self.documents,
+                path,
+                data.held_out,
+                vocab_size=data.train_tokenizer,
+                source=data.source,
+            )
+            return
+        tokenizer = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
+        if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"subject {subject.name!r}: its tokenizer has no fast form or no end-of-text token"
+            )
+        prepare(
+            self.documents,
+            path,
+            data.held_out,
+            tokenizer=tokenizer.backend_tokenizer,
+            end_of_text=tokenizer.eos_token_id,
+            source=data.source,
+        )
+
+    def recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
+        """All that determines a subject's weights."""
+        if subject.model not in SIZES:
+            return {"model": subject.model, "weights": _weights_digest(subject)}
+        return {
+            "config": _shape(self._configuration(subject)),
+            "training": self.spec.training_of(subject).identity(),
+            "tokens": self.tokens(subject).digest,
+            "window": self.spec.data.window,
+            "seed": seed,
+            "device": self.device.type,
+        }
+
+    def _configuration(self, subject: SubjectSpec) -> PreTrainedConfig:
+        manifest = self.tokens(subject).manifest
+        return configuration(
+            subject.model,
+            vocab_size=manifest["vocab_size"],
+            bos_token_id=manifest["end_of_text"],
+            eos_token_id=manifest["end_of_text"],
+        )
+
+    def get(self, subject: SubjectSpec, seed: int) -> Grown:
+        """The subject, grown now if it was not before."""
+        if subject.model not in SIZES:
+            model, tokenizer = load(subject.model, subject.revision, device=self.device)
+            if tokenizer is None:
+                raise ValueError(f"subject {subject.name!r}: {subject.model!r} has no tokenizer")
+            return Grown(model, tokenizer, _weights_digest(subject), {})
+        name = digest(self.recipe(subject, seed))
+        path = self.folder / "subjects" / name
+        if not (path / HISTORY).is_file():
+            self._grow(subject, seed, path)
+        model, tokenizer = load(path, device=self.device)
+        assert tokenizer is not None
+        history = read_json(path / HISTORY)
+        return Grown(model, tokenizer, history["weights_sha256"], {"train": history["stage"]})
+
+    def _grow(self, subject: SubjectSpec, seed: int, path: Path) -> None:
+        tokens = self.tokens(subject)
+        options = self.spec.training_of(subject)
+        model = build(self._configuration(subject), seed)
+        stages: dict[str, Any] = {}
+        amount = options.steps * options.batch_windows * self.spec.data.window
+        self.notice(f"growing {subject.name}, seed {seed}: {amount:,} tokens")
+        with stage(stages, "train", self.device):
+            result = train(
+                model,
+                tokens,
+                self.spec.data.window,
+                options,
+                seed,
+                self.folder / "work" / path.name,
+                self.device,
+            )
+        with new_folder(path) as folder:
+            model.save_pretrained(folder)
+            tokenizer = for_transformers(tokens.tokenizer(), self._context(model))
+            tokenizer.save_pretrained(folder)
+            history = {
+                "recipe": self.recipe(subject, seed),
+                "losses": result.losses,
+                "tokens": result.tokens,
+                "stage": stages["train"],
+                "weights_sha256": _files_digest(folder),
+            }
+            write_json(folder / HISTORY, history)
+
+    def _context(self, model: PreTrainedModel) -> int:
+        return int(getattr(model.config, "max_position_embeddings", self.spec.data.window))
+
+
+def _shape(config: PreTrainedConfig) -> dict[str, Any]:
+    """A configuration without what does not change the model."""
+    values: dict[str, Any] = config.to_dict()
+    for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
+        values.pop(name, None)
+    return values
+
+
+def _weights_digest(subject: SubjectSpec) -> str:
+    """What names a trained model's weights: files' sha256, or the commit on the Hub."""
+    if Path(subject.model).is_dir():
+        return _files_digest(Path(subject.model))
+    found = cached_file(subject.model, "config.json", revision=subject.revision)
+    assert found is not None
+    return Path(found).parent.name  # the Hub cache keeps each file under snapshots/COMMIT/
+
+
+def _files_digest(folder: Path) -> str:
+    """sha256 over the configuration and the weights of a model folder."""
+    total = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"),
+                        folder / "config.json"]):
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()

@@ -1,9 +1,9 @@
 """Resprout: cut a language model back, let it resprout, measure what survived.
 
-    model, tokenizer = resprout.load("EleutherAI/pythia-160m", revision="step1000")
-    cut = resprout.prune(model, "magnitude", amount=0.45)
-    resprout.recover(model, cut, tokens="data", steps=500)
-    resprout.save(model, cut, "pruned/", tokenizer=tokenizer)
+model, tokenizer = resprout.load("EleutherAI/pythia-160m", revision="step1000")
+cut = resprout.prune(model, "magnitude", amount=0.45)
+resprout.recover(model, cut, tokens="data", steps=500)
+resprout.save(model, cut, "pruned/", tokenizer=tokenizer)
 """
 
 from importlib import import_module

@@ -51,7 +51,9 @@ def run(
     if outcome.records:
         table = terminal_table(outcome.records)
         console = Console()
-        width = max(console.width, console.measure(table).maximum) if not console.is_terminal else None
+        width = (
+            max(console.width, console.measure(table).maximum) if not console.is_terminal else None
+        )
         console.print(table, width=width)
         print(f"report: {write_report(folder)}")
     if outcome.failures:
@@ -59,7 +61,9 @@ def run(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="a run's folder, e.g. runs/nano-biogpt")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="a run's folder, e.g. runs/nano-biogpt")],
+) -> None:
     """Make a run's report again, from its records."""
     from resprout.report.page import write_report
 

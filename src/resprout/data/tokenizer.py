@@ -60,6 +60,13 @@ def for_transformers(
     )
 
 
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """The id that `train_bpe` gave the end of text."""
+    found = tokenizer.token_to_id(END_OF_TEXT)
+    assert found is not None
+    return int(found)
+
+
 def load(path: Path) -> Tokenizer:
     """Read a `tokenizer.json`."""
     return Tokenizer.from_file(str(path))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from resprout.data import sources, tokenizer as bpe
+from resprout.data import sources
+from resprout.data import tokenizer as bpe
 from resprout.data.sources import Document
 from resprout.files import new_folder, read_json, write_json
 
@@ -114,7 +115,7 @@ def prepare(
         if vocab_size is None:
             raise ValueError("prepare: give vocab_size (to train a tokenizer) or a tokenizer")
         tokenizer = bpe.train_bpe((doc.text for doc in split_documents["train"]), vocab_size)
-        end_of_text = tokenizer.token_to_id(bpe.END_OF_TEXT)
+        end_of_text = bpe.end_of_text_id(tokenizer)
     dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32)
     with new_folder(path) as folder:
         splits = {}

@@ -73,8 +73,9 @@ def stack(tokens: NDArray[np.unsignedinteger], batch: list[tuple[int, int]]) -> 
     )
 
 
-def unigram_entropy(tokens: NDArray[np.unsignedinteger], other: NDArray[np.unsignedinteger],
-                    vocab_size: int) -> float:
+def unigram_entropy(
+    tokens: NDArray[np.unsignedinteger], other: NDArray[np.unsignedinteger], vocab_size: int
+) -> float:
     """Cross-entropy of `other` under the single-token frequencies of `tokens`, nats per token.
 
     Frequencies are add-one smoothed, so that an unseen token costs a finite amount. What a

@@ -47,7 +47,7 @@ def resampling_weights(seeds: int, windows: int, resamples: int, seed: int) -> F
     generator = np.random.default_rng(seed)
     window_counts = generator.multinomial(windows, np.full(windows, 1 / windows), size=resamples)
     seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    return seed_counts[:, :, None] * window_counts[:, None, :].astype(np.float64)
+    return np.multiply(seed_counts[:, :, None], window_counts[:, None, :], dtype=np.float64)
 
 
 def weighted_mean(totals: ArrayLike, sizes: ArrayLike, weights: ArrayLike) -> Floats:
@@ -101,9 +101,7 @@ def interpolate(at: ArrayLike, x: ArrayLike, y: ArrayLike) -> Floats:
     if len(levels) > 1 and (np.diff(levels) <= 0).any():
         raise ValueError(f"x: got {levels.tolist()}, needs increasing levels")
     if (places < levels[0]).any() or (places > levels[-1]).any():
-        raise ValueError(
-            f"at: got {places.tolist()}, allowed is {levels[0]:g} to {levels[-1]:g}"
-        )
+        raise ValueError(f"at: got {places.tolist()}, allowed is {levels[0]:g} to {levels[-1]:g}")
     curves = np.atleast_2d(np.asarray(y, dtype=np.float64))
     if len(levels) == 1:
         return np.repeat(curves, len(places), axis=1)

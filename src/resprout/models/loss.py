@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
+LossFunction = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
 _TOLERANCE = 1e-3  # nats; the two paths add in another order, in bf16 under autocast
 
 
-def logits_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+def logits_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy, in nats, from the model's logits. `inputs`, `targets`: (B, T)."""
     logits = model(input_ids=inputs, use_cache=False).logits
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
-def fused_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+def fused_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Tensor:
     """The same, without ever holding all logits (B, T, V): torch's chunked head and loss."""
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     head = model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""Subjects: a model with its tokenizer, from the Hub, a folder or a size's name, and back to disk."""
+"""Subjects: a model with its tokenizer, from the Hub, a folder or a size's name."""
 
 import logging
 from pathlib import Path
@@ -71,7 +71,9 @@ def load(
         try:
             model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=precision)
         except (OSError, ValueError) as error:
-            raise ValueError(f"subject: {name!r} cannot be loaded ({_first_line(error)})") from error
+            raise ValueError(
+                f"subject: {name!r} cannot be loaded ({_first_line(error)})"
+            ) from error
         tokenizer = _load_tokenizer(name, revision)
     return model.to(place).eval(), tokenizer
 

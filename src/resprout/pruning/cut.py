@@ -109,7 +109,9 @@ class Cut:
         packed = load_file(folder / MASKS)
         shapes = manifest["shapes"]
         sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-        if {n: -(-size // 8) for n, size in sizes.items()} != {n: p.numel() for n, p in packed.items()}:
+        if {n: -(-size // 8) for n, size in sizes.items()} != {
+            n: p.numel() for n, p in packed.items()
+        }:
             raise ValueError(f"cut: {folder / MASKS} does not belong to {folder / MANIFEST}")
         masks = {
             name: torch.from_numpy(

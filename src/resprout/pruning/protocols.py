@@ -1,4 +1,4 @@
-"""The two protocols: `fair`, on which our own claims rest, and `paper`, the studies as published."""
+"""The protocols: `fair`, on which our claims rest, and `paper`, the studies as published."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Two curves against each other, and the words for what came out: made from figures, never fixed."""
+"""Two curves against each other, and what came out in words made from the figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,16 +65,14 @@ def compare(a: Curve, b: Curve) -> Comparison:
     resampled = _both(a, weights_a, same_tokens), _both(b, weights_b, same_tokens)
 
     def figure(of: Callable[[Floats, Floats], Floats]) -> Estimate:
-        """An estimate of a function of both curves, (R, La) and (R, Lb) -> (R,)."""
-        values = of(*resampled)
-        low, high = percentile_interval(values[1:])
-        return Estimate(float(values[0]), low, high)
+        """An estimate of a function of both curves, (1 + R, La) and (1 + R, Lb) -> (1 + R,)."""
+        return _estimate(of(*resampled))
 
     common = sorted(set(a.amounts) & set(b.amounts))
     at_amounts = {}
     for amount in common:
         i, j = int(np.argmax(a.amounts == amount)), int(np.argmax(b.amounts == amount))
-        at_amounts[float(amount)] = figure(lambda x, y, i=i, j=j: x[:, i] - y[:, j])
+        at_amounts[float(amount)] = _estimate(resampled[0][:, i] - resampled[1][:, j])
     low = max(a.surviving.min(), b.surviving.min())
     high = min(a.surviving.max(), b.surviving.max())
     overlap = (float(low), float(high)) if low <= high else None
@@ -110,6 +108,12 @@ def compare(a: Curve, b: Curve) -> Comparison:
         rise_difference=rise_difference,
         within=within,
     )
+
+
+def _estimate(values: Floats) -> Estimate:
+    """From the data's own figure, first, and the resampled ones."""
+    low, high = percentile_interval(values[1:])
+    return Estimate(float(values[0]), low, high)
 
 
 def _both(curve: Curve, weights: Floats, same_tokens: bool) -> Floats:
@@ -188,4 +192,3 @@ def _alone(curve: Curve) -> str:
 
 def _percent(found: Estimate) -> str:
     return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
-

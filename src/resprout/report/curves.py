@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,7 @@ class Curve:
         """Nats per token with interval, one per level."""
         weights = self.weights()
         levels = self.nats if nats is None else nats
-        return [
-            estimate(lambda w, level=level: weighted_mean(level, self.sizes, w), weights)
-            for level in levels
-        ]
+        return [estimate(partial(weighted_mean, level, self.sizes), weights) for level in levels]
 
 
 def curves(records: list[Record]) -> list[Curve]:

@@ -23,7 +23,7 @@ _TEXT_COLUMNS = 2  # the rest are figures, set to the right
 
 
 def rows(records: list[dict[str, Any]]) -> list[list[str]]:
-    """The figures of each record as text, in the order of `HEADINGS`; a dash where there is none."""
+    """The figures of each record as text, in the order of `HEADINGS`; `-` where there is none."""
     table = []
     for record in records:
         measures = record["measures"]
@@ -68,4 +68,4 @@ def markdown_table(records: list[dict[str, Any]]) -> str:
 
 
 def _figure(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}"

@@ -45,7 +45,10 @@ def digest(value: Any) -> str:
 
 
 def plan(
-    spec: StudySpec, recipes: dict[tuple[str, int], dict[str, Any]], tokens: dict[str, str], device: str
+    spec: StudySpec,
+    recipes: dict[tuple[str, int], dict[str, Any]],
+    tokens: dict[str, str],
+    device: str,
 ) -> list[Point]:
     """All points of a study, in the order in which they are run.
 

@@ -124,9 +124,7 @@ class StudySpec(Part):
             raise ValueError("text: missing, needed since measures names 'text'")
         for subject in self.subjects:
             if subject.learning_rate is not None and self.training is None:
-                raise ValueError(
-                    f"training: missing, needed to grow the subject {subject.name!r}"
-                )
+                raise ValueError(f"training: missing, needed to grow the subject {subject.name!r}")
         return self
 
     def training_of(self, subject: SubjectSpec) -> TrainingOptions:
@@ -144,8 +142,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice",
-                                           problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep=deep)
 

@@ -17,7 +17,8 @@ from resprout.data.tokenizer import for_transformers
 from resprout.data.tokens import MANIFEST, TokenSet, prepare
 from resprout.files import new_folder, read_json, write_json
 from resprout.measure.stage import stage
-from resprout.models.sizes import SIZES, build, configuration
+from resprout.models import sizes
+from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, load_configuration
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
@@ -138,7 +139,7 @@ class Subjects:
         if subject.model not in SIZES:
             return {"model": subject.model, "weights": _weights_digest(subject)}
         return {
-            "config": _shape(self._configuration(subject)),
+            "config": _shape(self.configuration(subject)),
             "training": self.spec.training_of(subject).identity(),
             "tokens": self.tokens(subject).digest,
             "window": self.spec.data.window,
@@ -146,9 +147,10 @@ class Subjects:
             "device": self.device.type,
         }
 
-    def _configuration(self, subject: SubjectSpec) -> PreTrainedConfig:
+    def configuration(self, subject: SubjectSpec) -> PreTrainedConfig:
+        """The shape of a subject to grow, with the vocabulary of the study's own tokenizer."""
         manifest = self.tokens(subject).manifest
-        return configuration(
+        return sizes.configuration(
             subject.model,
             vocab_size=manifest["vocab_size"],
             bos_token_id=manifest["end_of_text"],
@@ -174,7 +176,7 @@ class Subjects:
     def _grow(self, subject: SubjectSpec, seed: int, path: Path) -> None:
         tokens = self.tokens(subject)
         options = self.spec.training_of(subject)
-        model = build(self._configuration(subject), seed)
+        model = build(self.configuration(subject), seed)
         stages: dict[str, Any] = {}
         amount = options.steps * options.batch_windows * self.spec.data.window
         self.notice(f"growing {subject.name}, seed {seed}: {amount:,} tokens")
@@ -225,8 +227,9 @@ def _weights_digest(subject: SubjectSpec) -> str:
 def _files_digest(folder: Path) -> str:
     """sha256 over the configuration and the weights of a model folder."""
     total = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"),
-                        folder / "config.json"]):
+    for file in sorted(
+        [*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]
+    ):
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()

@@ -1,13 +1,13 @@
 """Training on transformers' Trainer: fixed order of windows, masks held, resumable."""
 
 import contextlib
-import logging
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.utils import logging as transformers_logging
 
 from resprout.data.tokens import TokenSet
 from resprout.data.windows import stack, training_starts
@@ -84,7 +85,7 @@ class WindowTrainer(Trainer):
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+        return SequentialSampler(cast(Sized, self.train_dataset))
 
 
 class _MarkComplete(TrainerCallback):
@@ -163,11 +164,9 @@ def train(
     callbacks: list[TrainerCallback] = [_MarkComplete(), _StopWhenNotFinite()]
     if masks is not None:
         callbacks.append(HoldMasks(masks))
-    trainer = WindowTrainer(
-        model=model, args=arguments, train_dataset=dataset, callbacks=callbacks
-    )
+    trainer = WindowTrainer(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
-    with _quiet_logger("transformers.trainer"):
+    with _quiet():
         trainer.train(resume_from_checkpoint=_last_complete_checkpoint(work_folder))
     losses = [(e["step"], e["loss"]) for e in trainer.state.log_history if "loss" in e]
     model.eval()
@@ -187,12 +186,17 @@ def _last_complete_checkpoint(folder: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _quiet_logger(name: str) -> Any:
-    """Keeps a library's notices off a run's output; its errors still show."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """Keep transformers' notices and the bars of its checkpoints off a run's output."""
+    level, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

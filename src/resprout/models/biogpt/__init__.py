@@ -1,4 +1,4 @@
-"""The dendritic BioGPT, at home in transformers: importing this registers it with the Auto classes."""
+"""The dendritic BioGPT. Importing this registers it with transformers' Auto classes."""
 
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -37,7 +37,7 @@ class BioGPTPreTrainedModel(PreTrainedModel):
     config_class = BioGPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("CorticalLayer",)
+    _no_split_modules = ["CorticalLayer"]  # noqa: RUF012 (transformers wants a list)
     _supports_sdpa = True
 
     @torch.no_grad()
@@ -86,6 +86,7 @@ class BioGPTModel(BioGPTPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding."""
+        assert isinstance(value, nn.Embedding)
         self.token_emb = value
 
     def forward(
@@ -113,9 +114,9 @@ class BioGPTModel(BioGPTPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         x = self.token_emb(input_ids) if inputs_embeds is None else inputs_embeds
-        B, T, _ = x.shape
+        T = x.shape[1]
         limit = self.config.max_position_embeddings
-        if T > limit:
+        if limit < T:
             raise ValueError(
                 f"input_ids: got {T} positions, allowed are up to max_position_embeddings={limit}"
             )
@@ -174,6 +175,7 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace the language-model head."""
+        assert isinstance(new_embeddings, nn.Linear)
         self.lm_head = new_embeddings
 
     def forward(
@@ -208,9 +210,17 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
         return False
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """The whole context each time, whatever `use_cache` says: without a cache, it is needed."""
+        if inputs_embeds is not None:
+            raise ValueError("inputs_embeds: generation needs input_ids, the model has no cache")
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if (keep := kwargs.get("logits_to_keep")) is not None:
             inputs["logits_to_keep"] = keep

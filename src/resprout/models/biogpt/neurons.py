@@ -6,8 +6,8 @@ The formulas are those of the published BioGPT program; each neuron keeps its ow
 under the published names, and the layer stacks them for the products.
 """
 
-from collections.abc import Callable
 from itertools import groupby
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ class CorticalLayer(GradientCheckpointingLayer):
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.neurons = nn.ModuleList(DendriticNeuron(config, count) for count in branch_counts)
         self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in branch_counts)
-        # Neighbours with the same number of branches have tensors of one shape: one product for all.
+        # Neighbours with as many branches have tensors of one shape: one product for all.
         self.group_sizes = [len(list(run)) for _, run in groupby(branch_counts)]
 
     def forward(
@@ -69,31 +69,35 @@ class CorticalLayer(GradientCheckpointingLayer):
         """
         h = self.ln(x)
         # All neurons read the same input: one product gives every q, k and v.
-        qkv = F.linear(h, torch.cat([neuron.qkv.weight for neuron in self.neurons]))  # (B,T,N*3D)
+        qkv = F.linear(
+            h, torch.cat([n.get_parameter("qkv.weight") for n in self.neurons])
+        )  # (B,T,N*3D)
         qkv = qkv.unflatten(-1, (len(self.neurons), 3, -1))  # (B, T, N, 3, D)
         somas: list[Tensor] = []
+        members = cast(list[DendriticNeuron], list(self.neurons))
         for group_qkv in qkv.split(self.group_sizes, dim=2):
-            neurons = list(self.neurons)[len(somas) : len(somas) + group_qkv.shape[2]]
+            neurons = members[len(somas) : len(somas) + group_qkv.shape[2]]
             somas += self._group(neurons, group_qkv, attention_mask, token_mask)
         share = torch.softmax(self.neuron_weights, dim=0)
         mixed = torch.cat([share[i] * soma for i, soma in enumerate(somas)], dim=-1)  # (B*T, N*D)
-        projection = torch.cat([proj.weight for proj in self.neuron_projs], dim=1)  # (D, N*D)
+        projection = torch.cat(
+            [p.get_parameter("weight") for p in self.neuron_projs], dim=1
+        )  # (D, N*D)
         return x + F.linear(mixed, projection).view_as(x)
 
     def _group(
         self,
-        neurons: list[nn.Module],
+        neurons: list[DendriticNeuron],
         qkv: Tensor,
         attention_mask: Tensor | None,
         token_mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Soma outputs of `neurons`, all of n branches; each (B*T, D). `qkv`: (B, T, m, 3, D)."""
 
-        def stacked(parameter: Callable[[nn.Module], Tensor]) -> Tensor:
-            """The members' parameters as one tensor with a leading axis m."""
-            if len(neurons) == 1:
-                return parameter(neurons[0])[None]  # a view: no copy
-            return torch.stack([parameter(neuron) for neuron in neurons])
+        def stacked(name: str) -> Tensor:
+            """That parameter of all neurons as one tensor with a leading axis m."""
+            own: list[Tensor] = [neuron.get_parameter(name) for neuron in neurons]
+            return own[0][None] if len(own) == 1 else torch.stack(own)  # of one: a view, no copy
 
         B, T, m, _, D = qkv.shape
         n = neurons[0].branches
@@ -106,43 +110,41 @@ class CorticalLayer(GradientCheckpointingLayer):
             # The convolution must see zeros at padding, as it does before the first token.
             a = a * token_mask[:, None, :, None].to(a.dtype)
 
-        # c = a + conv(a): each branch mixes its own channels over the last `kernel` positions.
-        kernel = stacked(lambda neuron: neuron.temporal_conv.weight)  # (m, D, d, kernel)
+        # c = a + conv(a): each branch mixes its own channels over the last `taps` positions.
+        kernel = stacked("temporal_conv.weight").flatten(0, 1)  # (m*D, d, taps)
+        bias = stacked("temporal_conv.bias").flatten()
+        channels = a.transpose(2, 3).reshape(B, G * d, T)
         taps = kernel.shape[-1]
-        padded = F.pad(a, (0, 0, taps - 1, 0))  # (B, G, taps-1+T, d)
-        windows = torch.cat([padded[:, :, i : i + T] for i in range(taps)], dim=-1)
-        windows = windows.transpose(0, 1).reshape(G, B * T, taps * d)
-        kernel = kernel.view(G, d, d, taps).permute(0, 3, 2, 1).reshape(G, taps * d, d)
+        mixed = F.conv1d(channels, kernel, bias, padding=taps - 1, groups=G)[..., :T]
         a = a.transpose(0, 1).reshape(G, B * T, d)
-        bias = stacked(lambda neuron: neuron.temporal_conv.bias).view(G, 1, d)
-        c = a + torch.baddbmm(bias, windows, kernel)
+        c = a + mixed.unflatten(1, (G, d)).permute(1, 0, 3, 2).reshape(G, B * T, d)
 
         # f = down(gelu(up(c))): grouped 1x1 convolutions are one product per branch.
-        up = stacked(lambda neuron: neuron.ff_up.weight).view(G, -1, d).transpose(1, 2)
-        up_bias = stacked(lambda neuron: neuron.ff_up.bias).view(G, 1, -1)
-        down = stacked(lambda neuron: neuron.ff_down.weight).view(G, d, -1).transpose(1, 2)
-        down_bias = stacked(lambda neuron: neuron.ff_down.bias).view(G, 1, d)
+        up = stacked("ff_up.weight").view(G, -1, d).transpose(1, 2)
+        up_bias = stacked("ff_up.bias").view(G, 1, -1)
+        down = stacked("ff_down.weight").view(G, d, -1).transpose(1, 2)
+        down_bias = stacked("ff_down.bias").view(G, 1, d)
         f = torch.baddbmm(down_bias, F.gelu(torch.baddbmm(up_bias, c, up)), down)
 
         # Group norm of r = a + f, every position by itself: a layer norm over each branch.
         z = F.layer_norm(a + f, (d,), eps=self.eps)
-        scale = stacked(lambda neuron: neuron.branch_norm.weight).view(G, 1, d)
-        z = z * scale + stacked(lambda neuron: neuron.branch_norm.bias).view(G, 1, d)
+        scale = stacked("branch_norm.weight").view(G, 1, d)
+        z = z * scale + stacked("branch_norm.bias").view(G, 1, d)
         z = z.view(m, n, B * T, d).transpose(1, 2).reshape(m, B * T, D)
 
-        s = z @ stacked(lambda neuron: neuron.soma_proj.weight).transpose(1, 2)  # (m, B*T, D)
+        s = z @ stacked("soma_proj.weight").transpose(1, 2)  # (m, B*T, D)
         inner = F.layer_norm(s, (D,), eps=self.eps)
-        inner = inner * stacked(lambda neuron: neuron.ln_soma.weight)[:, None]
-        inner = inner + stacked(lambda neuron: neuron.ln_soma.bias)[:, None]
+        inner = inner * stacked("ln_soma.weight")[:, None]
+        inner = inner + stacked("ln_soma.bias")[:, None]
         inner = torch.baddbmm(
-            stacked(lambda neuron: neuron.soma_ffn[0].bias)[:, None],
+            stacked("soma_ffn.0.bias")[:, None],
             inner,
-            stacked(lambda neuron: neuron.soma_ffn[0].weight).transpose(1, 2),
+            stacked("soma_ffn.0.weight").transpose(1, 2),
         )
         inner = F.dropout(F.gelu(inner), self.dropout, self.training)
         inner = torch.baddbmm(
-            stacked(lambda neuron: neuron.soma_ffn[3].bias)[:, None],
+            stacked("soma_ffn.3.bias")[:, None],
             inner,
-            stacked(lambda neuron: neuron.soma_ffn[3].weight).transpose(1, 2),
+            stacked("soma_ffn.3.weight").transpose(1, 2),
         )
         return (s + inner).unbind(0)

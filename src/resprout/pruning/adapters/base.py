@@ -86,4 +86,3 @@ class Adapter:
     def dead_units(self) -> list[DeadUnit]:
         """Units that dead-unit removal looks at; none where the family has none."""
         return []
-

@@ -1,0 +1,63 @@
+"""The small search by which a study file's learning rates were found.
+
+    python benchmarks/learning_rates.py experiments/nano/biogpt.yaml --rates 2e-3 4e-3 8e-3 1.6e-2
+
+Grows each subject of the study from the study's own recipe (first seed) at each rate and prints
+the held-out loss; the lowest goes into the study file. Nothing is kept.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from resprout.data import windows
+from resprout.measure.loss import window_losses
+from resprout.models.sizes import SIZES, build
+from resprout.models.subject import resolve_device
+from resprout.study.spec import read_spec
+from resprout.study.subjects import Subjects
+from resprout.train.trainer import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--rates", nargs="+", default=["2e-3", "4e-3", "8e-3", "1.6e-2"])
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    spec = read_spec(options.study)
+    device = resolve_device(options.device)
+    seed = spec.seeds[0]
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = Subjects(spec, Path(folder), device, notice=print)
+        for subject in spec.subjects:
+            if subject.model not in SIZES:
+                continue
+            tokens = subjects.tokens(subject)
+            unigram = windows.unigram_entropy(
+                tokens.train.tokens, tokens.val.tokens, tokens.manifest["vocab_size"]
+            )
+            print(f"{subject.name}: single-token frequencies give {unigram:.3f} nats per token")
+            for rate in options.rates:
+                tried = subject.model_copy(update={"learning_rate": float(rate)})
+                model = build(subjects.configuration(tried), seed)
+                result = train(
+                    model,
+                    tokens,
+                    spec.data.window,
+                    spec.training_of(tried),
+                    seed,
+                    Path(folder) / "work",
+                    device,
+                )
+                losses = window_losses(model, tokens.val, spec.data.window)
+                nats = losses.nats.sum() / losses.tokens.sum()
+                speed = result.tokens / result.seconds
+                print(f"{subject.name} at {rate}: {nats:.3f} nats per token, "
+                      f"{speed:,.0f} tokens/s", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from resprout.data import windows
 from resprout.measure.loss import window_losses
+from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build
-from resprout.models.subject import resolve_device
 from resprout.study.spec import read_spec
 from resprout.study.subjects import Subjects
 from resprout.train.trainer import train

@@ -9,13 +9,21 @@ import typer
 app = typer.Typer(
     name="resprout",
     help="Cut a language model back, let it resprout, measure what survived.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]
+
+
+@app.callback()
+def _without_command(context: typer.Context) -> None:
+    """Cut a language model back, let it resprout, measure what survived."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -31,14 +39,16 @@ def run(
 
     spec = read_spec(study)
 
+    from resprout.models.device import resolve_device
+
+    place = resolve_device(device)
+
     from rich.console import Console
 
-    from resprout.models.subject import resolve_device
     from resprout.report.page import write_report
     from resprout.report.tables import terminal_table
     from resprout.study.run import run_study
 
-    place = resolve_device(device)
     folder = out or Path("runs") / spec.study
     try:
         outcome = run_study(spec, folder, place, notice=lambda line: print(line, flush=True))
@@ -49,12 +59,10 @@ def run(
     for where, reason in outcome.failures.items():
         print(f"failed: {where}: {reason}", file=sys.stderr)
     if outcome.records:
-        table = terminal_table(outcome.records)
         console = Console()
-        width = (
-            max(console.width, console.measure(table).maximum) if not console.is_terminal else None
-        )
-        console.print(table, width=width)
+        if not console.is_terminal:
+            console = Console(width=160)  # a file or pipe has no width to keep to
+        console.print(terminal_table(outcome.records))
         print(f"report: {write_report(folder)}")
     if outcome.failures:
         raise typer.Exit(1)

@@ -1,10 +1,12 @@
 """Subjects: a model with its tokenizer, from the Hub, a folder or a size's name."""
 
+import difflib
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,7 +16,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build, configuration
+
+HUB_TIMEOUT_SECONDS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +36,23 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
     if folder.exists() and not (folder / "config.json").is_file():
         raise ValueError(f"subject: {name_or_path!r} is not a model folder (it has no config.json)")
     try:
+        if not folder.exists() and not _in_hub_cache(name_or_path, revision):
+            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
+            HfApi().model_info(name_or_path, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         config = AutoConfig.from_pretrained(name_or_path, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+        near = difflib.get_close_matches(name_or_path, SIZES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
-            f"local model folder, nor to be had from the Hub ({_first_line(error)})"
+            f"local model folder, nor to be had from the Hub ({_first_line(error)}){hint}"
         ) from error
     assert isinstance(config, PreTrainedConfig)
     return config
+
+
+def _in_hub_cache(name: str, revision: str | None) -> bool:
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
 
 
 def load(
@@ -86,26 +100,6 @@ def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase 
         return None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
     return tokenizer
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device of a name; `auto` = the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: no such device, or not on this machine.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = ["auto", "cpu"]
-    if torch.cuda.is_available():
-        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    if str(device) not in available:
-        raise ValueError(
-            f"device: got {str(device)!r}, allowed on this machine are {', '.join(available)}"
-        )
-    return torch.device(device)
 
 
 def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -1,6 +1,6 @@
 """Tables: one row per point, the same figures for terminal, page and Markdown."""
 
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -50,12 +50,20 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def terminal_table(records: list[dict[str, Any]]) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal, without the columns in which all rows agree on method or seed."""
+    body = rows(records)
     table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = []
     for i, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if i < _TEXT_COLUMNS else "right", no_wrap=True)
-    for row in rows(records):
-        table.add_row(*row)
+        cells = {row[i] for row in body}
+        if heading in ("method", "seed") and len(cells) == 1:
+            continue
+        shown.append(i)
+        # Headings may break at their spaces, figures may not.
+        justify: Literal["left", "right"] = "left" if i < _TEXT_COLUMNS else "right"
+        table.add_column(heading, justify=justify, min_width=max(map(len, cells)))
+    for row in body:
+        table.add_row(*(row[i] for i in shown))
     return table
 
 

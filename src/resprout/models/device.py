@@ -1,0 +1,23 @@
+"""Devices by name. Imports torch alone, so that a wrong name is refused at once."""
+
+import torch
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; `auto` = the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device, or not on this machine.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if str(device) not in available:
+        raise ValueError(
+            f"device: got {str(device)!r}, allowed on this machine are {', '.join(available)}"
+        )
+    return torch.device(device)

@@ -1,0 +1,89 @@
+"""Selection against torch's own pruning and a plain sort."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+from resprout.pruning import selection
+from resprout.pruning.scores import magnitude
+from resprout.pruning.selection import count_to_cut, keep_highest
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.45, 0.5, 0.9, 1.0])
+def test_global_magnitude_equals_torch_prune(amount):
+    torch.manual_seed(3)
+    layers = [nn.Linear(31, 17), nn.Linear(17, 40), nn.Conv1d(8, 8, 5)]
+    weights = [layer.weight.detach().clone() for layer in layers]
+    masks = keep_highest(weights, magnitude, count_to_cut(sum(w.numel() for w in weights), amount))
+    torch_prune.global_unstructured(
+        [(layer, "weight") for layer in layers],
+        pruning_method=torch_prune.L1Unstructured,
+        amount=amount,
+    )
+    for mask, layer in zip(masks, layers, strict=True):
+        assert torch.equal(mask, layer.weight_mask.bool())
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(
+        st.lists(st.floats(-4, 4, width=16), min_size=0, max_size=20), min_size=1, max_size=4
+    ),
+    share=st.floats(0, 1),
+    chunk=st.integers(1, 7),
+)
+def test_the_lowest_go_and_ties_go_in_order(values, share, chunk):
+    weights = [torch.tensor(part) for part in values]
+    total = sum(weight.numel() for weight in weights)
+    cut = round(share * total)
+    before = selection._CHUNK
+    selection._CHUNK = chunk
+    try:
+        masks = keep_highest(weights, magnitude, cut)
+    finally:
+        selection._CHUNK = before
+    joined = torch.cat([mask.flatten() for mask in masks]).tolist()
+    scores = [abs(value) for part in values for value in part]
+    gone = set(sorted(range(total), key=lambda i: (scores[i], i))[:cut])  # a stable sort
+    assert joined == [i not in gone for i in range(total)]
+
+
+def test_negative_scores_are_ordered_too():
+    weights = [torch.tensor([3.0, -2.0, 0.0, -5.0, 1.0])]
+    assert keep_highest(weights, lambda w: w, 2)[0].tolist() == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_any_precision(dtype):
+    weight = torch.linspace(-1, 1, 11).to(dtype)
+    kept = keep_highest([weight], magnitude, 5)[0]
+    assert kept.tolist() == [True] * 3 + [False] * 5 + [True] * 3
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        keep_highest([torch.tensor([1.0, float("nan")])], magnitude, 1)
+
+
+def test_infinite_weights_stay_longest():
+    weights = [torch.tensor([1.0, -torch.inf, 2.0])]
+    assert keep_highest(weights, magnitude, 2)[0].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        (40, "did you mean 0.4"),
+        (1.01, "allowed is a fraction"),
+        (-0.1, "allowed is a fraction"),
+        (float("nan"), "allowed is a fraction"),
+        (True, "got True"),
+        ("0.5", "got '0.5'"),
+    ],
+)
+def test_bad_amounts(amount, message):
+    with pytest.raises(ValueError, match=message):
+        count_to_cut(100, amount)

@@ -1,13 +1,13 @@
 """The dendritic model: exact to the published program and to its formulas, and a good citizen."""
 
 import pytest
-import reference_biogpt as reference
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+import reference_biogpt as reference
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import cortical_layout, feedback_pairs, zone_of
 from resprout.models.description import parameter_total, skeleton

@@ -161,8 +161,14 @@ def test_nan_weights_leave_the_model_alone():
 
 def test_saved_and_loaded_is_the_same(tmp_path):
     model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-                    num_attention_heads=2, max_position_embeddings=16)  # fmt: skip
+        LlamaConfig(
+            vocab_size=40,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=16,
+        )
     )
     cut = resprout.prune(model, "magnitude", 0.37)
     resprout.save(model, cut, tmp_path / "pruned")

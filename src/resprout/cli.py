@@ -58,11 +58,12 @@ def run(
         raise typer.Exit(130) from None
     for where, reason in outcome.failures.items():
         print(f"failed: {where}: {reason}", file=sys.stderr)
-    if outcome.records:
+    measured = [r for r in outcome.records if "nats_per_token" in r["measures"]["loss"]]
+    if measured:
         console = Console()
         if not console.is_terminal:
             console = Console(width=160)  # a file or pipe has no width to keep to
-        console.print(terminal_table(outcome.records))
+        console.print(terminal_table(measured))
         print(f"report: {write_report(folder)}")
     if outcome.failures:
         raise typer.Exit(1)

@@ -44,8 +44,8 @@ def choose_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Loss
     head = model.get_output_embeddings()
     if not hasattr(F, "linear_cross_entropy") or not isinstance(head, nn.Linear):
         return logits_loss
-    if model.base_model is model:
-        return logits_loss
+    if model.base_model is model or inputs.device.type != "cpu":
+        return logits_loss  # the chunked loss has been measured on the CPU only
     training = model.training
     model.eval()
     try:

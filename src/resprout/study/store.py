@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from resprout.files import read_json, write_json, write_text
-from resprout.study.points import RECORD_FORMAT, Point
+from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 
 
@@ -92,19 +92,24 @@ class Store:
         }
         write_json(self.folder / "study.json", described)
 
-    def finished(self, point: Point) -> bool:
-        """Whether the point's record is there, whole and its own."""
+    def read(self, point: Point) -> dict[str, Any] | None:
+        """The point's record, if it is there, whole and its own; one that is not is set aside."""
         path = self.points / f"{point.id}.json"
         if not path.is_file():
-            return False
+            return None
         try:
             record = read_json(path)
         except ValueError:
             record = None
         if isinstance(record, dict) and record.get("id") == point.id:
-            return record.get("format") == RECORD_FORMAT and not failed_measures(record)
-        path.replace(path.with_suffix(".corrupt"))  # set aside, never used
-        return False
+            return record
+        path.replace(path.with_suffix(".corrupt"))
+        return None
+
+    def finished(self, point: Point) -> bool:
+        """Whether nothing of the point is left to do: a failed measure is tried again."""
+        record = self.read(point)
+        return record is not None and not failed_measures(record)
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a finished point, whole."""
@@ -117,8 +122,8 @@ class Store:
         write_json(self.points / f"{point.id}.failed.json", failure)
 
     def records(self, points: list[Point]) -> list[dict[str, Any]]:
-        """The records of the finished points, in the order of the plan."""
-        return [read_json(self.points / f"{p.id}.json") for p in points if self.finished(p)]
+        """The records that are there, in the order of the plan."""
+        return [record for point in points if (record := self.read(point)) is not None]
 
     def derive(self, records: list[dict[str, Any]]) -> None:
         """Write `results.csv` and `metadata.json` from the records."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import (
@@ -24,10 +25,11 @@ from transformers.utils import logging as transformers_logging
 from resprout.data.tokens import TokenSet
 from resprout.data.windows import stack, training_starts
 from resprout.files import write_text
-from resprout.models.loss import LossFunction, choose_loss
+from resprout.models.loss import LossFunction, choose_loss, logits_loss
 from resprout.train.masks import HoldMasks
 from resprout.train.options import TrainingOptions
 
+WEIGHTS = "weights.safetensors"
 COMPLETE = "complete"  # marker file: a checkpoint without it was being written when the run died
 
 
@@ -63,26 +65,37 @@ class WindowTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The shared loss; the chunked one where it equals the model's own logits."""
         ids, targets = inputs["input_ids"], inputs["targets"]
-        if self.loss_function is None:
-            wrapped = model is not self.model
-            with self.accelerator.autocast():
-                self.loss_function = choose_loss(self.model, ids, targets)
-            if wrapped:  # e.g. DDP: gradients are shared only through the wrapper's own forward
-                from resprout.models.loss import logits_loss
-
-                self.loss_function = logits_loss
-        return self.loss_function(model, ids, targets)
+        # accelerate puts autocast around the model's own forward only; the loss may go past it.
+        with self.accelerator.autocast():
+            if self.loss_function is None:
+                # Under a wrapper such as DDP gradients are shared only through its own forward.
+                plain = model is self.model
+                self.loss_function = choose_loss(model, ids, targets) if plain else logits_loss
+            return self.loss_function(model, ids, targets)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices and kernels decay; biases, norms and gates (one dimension) do not."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    # A checkpoint's weights are written and read by safetensors alone, strictly. The Trainer's own
+    # way writes GPT-NeoX's head under its old name (`embed_out`) and, reading, takes it for a
+    # missing key and goes on with random weights.
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(folder / WEIGHTS))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_model(self.model, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
         return SequentialSampler(cast(Sized, self.train_dataset))

@@ -1,0 +1,5 @@
+"""`python -m resprout` is `resprout`."""
+
+from resprout.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""The command line as a user meets it: real processes, one-line errors, exit codes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resprout.models.biogpt.layout import cortical_layout
+
+
+def resprout(*arguments, module="resprout"):
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+    )
+
+
+def assert_refused(done, message):
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['resprout', '--help']\n"
+        "from resprout.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib', 'scipy', 'pydantic', 'yaml'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "report", "describe"):
+        assert command in done.stdout
+
+
+def test_reporting_needs_no_torch():
+    script = (
+        "import sys, resprout.report.page, resprout.study.spec\n"
+        "assert 'transformers' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument"),
+        (["bogus"], "No such command 'bogus'"),
+        (["run", "nowhere.yaml"], "'nowhere.yaml' is not a file"),
+        (["run", "STUDY", "--bogus"], "No such option"),
+        (["run", "STUDY", "--device", "warp"], "device: got 'warp', allowed on this machine are"),
+        (["run", "STUDY", "--device", "cuda:99"], "device: got 'cuda:99'"),
+        (["run", "STUDY", "--out", "STUDY/x"], "cannot be written"),
+        (["report", "nowhere"], "'nowhere' is not a run's folder"),
+        (["describe", "biogpt-nan"], "did you mean 'biogpt-nano'"),
+        (["describe", "."], "not a model folder"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, small_study, write_study, tmp_path):
+    file = write_study(small_study)
+    before = sorted(tmp_path.rglob("*"))
+    assert_refused(resprout(*(a.replace("STUDY", str(file)) for a in arguments)), message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bad_study_is_one_line(small_study, write_study):
+    small_study["cuts"][0]["amounts"] = [0, 1.5]
+    assert_refused(resprout("run", write_study(small_study)), "amount: got 1.5")
+
+
+def test_run_prints_a_table_and_the_report(small_study, write_study, tmp_path):
+    done = resprout("run", write_study(small_study), "--out", tmp_path / "run", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert (tmp_path / "run" / "report.html").is_file()
+    table = [line.split() for line in lines if line.startswith(("bio ", "neox "))]
+    assert [row[1] for row in table] == ["0%", "50%", "90%"] * 2
+    again = resprout("report", tmp_path / "run")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_a_failed_measure_shows_and_exits_1(small_study, write_study, tmp_path):
+    small_study["text"]["prompts"]["long"] = "x = 1\n" * 200
+    small_study["subjects"] = small_study["subjects"][1:]
+    done = resprout("run", write_study(small_study), "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert done.stderr.count("failed: neox magnitude") == 3
+    assert "report:" in done.stdout
+
+
+def test_describe_a_size_and_a_folder(shared):
+    done = resprout("describe", "biogpt-294m")
+    assert done.returncode == 0
+    assert "294,532,636" in done.stdout
+    assert "Total branches: 168" in done.stdout
+    assert "prunable under paper: 254,803,968" in done.stdout
+    done = resprout("describe", shared / "models" / "stories260K")
+    assert "260,032" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_published_self_test():
+    """`python -m biogpt.model`: 1.2 GB of weights and a forward pass."""
+    done = resprout(module="biogpt.model")
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "Layer  0 [EARLY]: 2 neurons | 16 branches | ['8x96', '8x96']" in lines
+    assert "Layer  4 [  MID]: 3 neurons | 18 branches | ['8x96', '6x128', '4x192']" in lines
+    assert "Layer 11 [ LATE]: 2 neurons |  8 branches | ['4x192', '4x192']" in lines
+    assert "Total branches: 168" in lines
+    for source, target in ((8, 0), (9, 1), (10, 2), (11, 3)):
+        assert f"Layer {source} -> Layer {target}" in lines
+    assert "BioGPT total: 294,532,636" in lines
+    assert lines[-1].startswith("Forward pass: ok")
+    assert sum(line.startswith("Layer ") and "|" in line for line in lines) == len(
+        cortical_layout(768, 12)
+    )

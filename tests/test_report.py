@@ -1,0 +1,270 @@
+"""Reports from records alone: words that follow the figures, a page that is safe and offline."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from resprout.report import charts, tables
+from resprout.report.comparison import compare, compare_all, headline
+from resprout.report.curves import curves
+from resprout.report.page import write_report
+from resprout.report.records import read_run
+
+LEVELS = (0.0, 0.5, 0.9)
+WINDOWS = 60
+
+
+def make_record(subject, amount, nats, seed=0, tokens="t", text="some text", total=1_000_000):
+    """A record as a run writes it; `nats`: the mean loss per token of this point."""
+    noise = np.random.default_rng(7).normal(0, 0.5, WINDOWS)  # the same hard windows for all
+    sizes = [16] * WINDOWS
+    window_nats = [16 * (nats + e - noise.mean()) for e in noise]
+    loss = {
+        "nats_per_token": nats,
+        "perplexity": float(np.exp(nats)),
+        "bits_per_byte": nats / 2,
+        "ci95": [nats - 0.1, nats + 0.1],
+        "tokens": 16 * WINDOWS,
+        "windows": WINDOWS,
+        "tokens_per_byte": 0.3,
+        "window_tokens": sizes,
+        "window_nats": window_nats,
+    }
+    sample = {"category": "code", "prompt": "def f", "text": text, "tokens": 3}
+    environment = {
+        "resprout": "0", "git_commit": "abc", "git_clean": True, "python": "3", "cpu": "a cpu",
+        "libraries": {"torch": "2"}, "system": "Linux", "cores": 2, "threads": 2, "device": "cpu",
+        "device_name": "a cpu",
+    }  # fmt: skip
+    return {
+        "id": f"{subject}-{amount}-{seed}",
+        "study": "made",
+        "subject": subject,
+        "method": "magnitude",
+        "amount": amount,
+        "achieved": amount,
+        "seed": seed,
+        "protocol": "fair",
+        "parameters": {"total": total, "prunable": total // 2,
+                       "surviving": int(total * (1 - amount / 2))},
+        "dead_units": [],
+        "measures": {
+            "loss": loss,
+            "loss_before_recovery": loss,
+            "text": {"distinct_2": 0.5, "repetition_3": 0.1, "samples": [sample]},
+        },
+        "digests": {"tokens": tokens},
+        "environment": environment,
+    }  # fmt: skip
+
+
+def two(losses_a, losses_b, **changes_of_b):
+    a = [make_record("ada", x, y) for x, y in zip(LEVELS, losses_a, strict=True)]
+    b = [make_record("bo", x, y, **changes_of_b) for x, y in zip(LEVELS, losses_b, strict=True)]
+    return a + b
+
+
+def words(records):
+    found = curves(records)
+    return " ".join(headline(found, compare_all(found)))
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    def write(records, missing=()):
+        (tmp_path / "points").mkdir(exist_ok=True)
+        for record in records:
+            (tmp_path / "points" / f"{record['id']}.json").write_text(json.dumps(record))
+        options = {"steps": 2, "learning_rate": 1e-3}
+        subjects = [{"name": n, "model": n, "learning_rate": 1e-3, "learning_rate_search": None}
+                    for n in dict.fromkeys(r["subject"] for r in records)]  # fmt: skip
+        study = {
+            "study": "made", "question": "Who <wins>?", "protocol": "fair",
+            "points": [r["id"] for r in records] + list(missing),
+            "spec": {"data": {"source": "stdlib", "held_out": 0.02, "window": 16}, "seeds": [0],
+                     "recovery": options, "training": options, "subjects": subjects},
+        }  # fmt: skip
+        (tmp_path / "study.json").write_text(json.dumps(study))
+        return tmp_path
+
+    return write
+
+
+def test_the_winner_is_named_from_the_figures():
+    said = words(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    assert "ada has the lower loss" in said
+    assert "ada has the smaller rise" in said
+    said = words(two((3.4, 3.6, 4.5), (3.0, 3.1, 3.5)))
+    assert "bo has the lower loss" in said
+    assert "bo has the smaller rise" in said
+
+
+def test_the_winner_of_one_may_lose_the_other():
+    said = words(two((4.0, 4.0, 4.1), (3.0, 3.2, 3.9)))
+    assert "bo has the lower loss" in said
+    assert "ada has the smaller rise" in said
+
+
+def test_nobody_wins_where_the_interval_holds_zero():
+    records = two((3.0, 3.1, 3.5), (3.0, 3.1, 3.5))
+    for record in records[3:]:  # other windows are hard for bo
+        nats = record["measures"]["loss"]["window_nats"]
+        record["measures"]["loss"]["window_nats"] = nats[::-1]
+    said = words(records)
+    assert "neither ada nor bo can be said to have the lower loss" in said
+    assert "ada has" not in said
+    assert "bo has" not in said
+
+
+def test_differences_are_right_and_paired():
+    a, b = curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    found = compare(a, b)
+    assert found.paired
+    assert found.unit == "nat per token"
+    assert found.at_amounts[0.5].value == pytest.approx(-0.5)
+    # The windows' noise is shared, so a paired difference has none.
+    assert found.at_amounts[0.5].low == pytest.approx(-0.5)
+    assert found.at_amounts[0.5].high == pytest.approx(-0.5)
+    # Trapezoids of the differences -0.4, -0.5, -1.0 over surviving 0.55, 0.75, 1.0 million.
+    wanted = -((1.0 + 0.5) / 2 * 0.2 + (0.5 + 0.4) / 2 * 0.25) / 0.45
+    assert found.equal_surviving.value == pytest.approx(wanted)
+    assert found.surviving_range == (550_000, 1_000_000)
+    rise_a = ((0 + 0.1) / 2 * 0.5 + (0.1 + 0.5) / 2 * 0.4) / 0.9
+    assert found.rises[0].value == pytest.approx(rise_a)
+    assert found.within[0].value == pytest.approx(0.5)
+    assert found.within[1].value == pytest.approx(0.25)
+
+
+def test_subjects_of_different_tokens_are_compared_in_bits_per_byte():
+    records = two((3.0, 3.1, 3.5), (3.0, 3.1, 3.5), tokens="other")
+    for record in records[3:]:
+        record["measures"]["loss"]["tokens_per_byte"] = 0.4
+    found = compare(*curves(records))
+    assert found.unit == "bit per byte"
+    assert not found.paired
+    expected = 3.1 * (0.3 - 0.4) / np.log(2)
+    assert found.at_amounts[0.5].value == pytest.approx(expected)
+
+
+def test_sizes_that_never_meet_are_not_compared_by_size():
+    found = compare(*curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5), total=10_000_000)))
+    assert found.equal_surviving is None
+    assert "equal surviving" not in words(two((3, 3.1, 3.5), (3.4, 3.6, 4.5), total=10_000_000))
+
+
+def test_one_subject_and_one_level_have_words_too():
+    assert "ada: 3.000 nats per token" in words([make_record("ada", 0.0, 3.0)])
+    assert "lower loss" in words([make_record("ada", 0.5, 3.0), make_record("bo", 0.5, 3.5)])
+
+
+def test_one_seed_is_confessed_and_several_are_used():
+    assert "One training run each" in words(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    several = [make_record("ada", x, y + s / 10, seed=s) for s in range(3)
+               for x, y in zip(LEVELS, (3.0, 3.1, 3.5), strict=True)]  # fmt: skip
+    curve = curves(several)[0]
+    assert curve.nats.shape == (3, 3, WINDOWS)
+    assert curve.estimates()[0].value == pytest.approx(3.1)
+    assert "One training run" not in words(
+        several + [make_record("bo", x, 4.0, seed=s) for s in range(3) for x in LEVELS]
+    )
+
+
+def test_a_level_that_a_seed_lacks_is_left_out():
+    records = [make_record("ada", x, 3.0 + x, seed=s) for s in (0, 1) for x in LEVELS]
+    assert curves(records[:-1])[0].amounts.tolist() == [0.0, 0.5]
+
+
+class Page(HTMLParser):
+    """Collects tags and every attribute that could load something."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        names = ("src", "href", "xlink:href", "data", "action")
+        self.links += [value for name, value in attributes if name in names]
+
+
+def test_the_page_is_whole_safe_and_offline(run_folder):
+    evil = "</pre><script>alert('x')</script><img src=x onerror=alert(1)>"
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    records[0] = make_record("ada", 0.0, 3.0, text=evil)
+    folder = run_folder(records)
+    html = write_report(folder).read_text()
+    assert evil not in html
+    assert "&lt;script&gt;alert" in html
+    assert "Who &lt;wins&gt;?" in html
+    page = Page()
+    page.feed(html)
+    assert page.tags.count("script") == 1
+    assert "img" not in page.tags
+    assert page.tags.count("svg") == 2
+    assert all(link.startswith("#") for link in page.links)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:href="#|url\(#)([^")]+)', html)
+    assert set(used) <= set(ids)
+    assert "ada has the lower loss" in html
+    assert html.count('class="level"') == 3
+    for name in ("pruning_curve", "efficiency_frontier"):
+        assert (folder / "charts" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (folder / "charts" / f"{name}.svg").read_text()
+
+
+def test_the_page_is_the_same_each_time(run_folder):
+    folder = run_folder(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_missing_and_failed_points_are_said(run_folder):
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    records[1]["measures"]["text"] = {"failed": "ValueError: too long"}
+    folder = run_folder(records, missing=["never"])
+    failure = {"id": "never", "point": "bo 99 %", "failed": "RuntimeError: <dust>"}
+    (folder / "points" / "never.failed.json").write_text(json.dumps(failure))
+    html = write_report(folder).read_text()
+    assert "1 of 7 points are not finished" in html
+    assert "bo 99 %: RuntimeError: &lt;dust&gt;" in html
+    assert "ValueError: too long" in html
+
+
+@pytest.mark.parametrize("content", [None, []])
+def test_no_run_no_page(run_folder, tmp_path, content):
+    if content is not None:
+        run_folder(content, missing=["never"])
+    with pytest.raises(ValueError, match=r"not a run's folder|no finished point"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_charts_show_units_intervals_and_each_subject():
+    found = curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    figure, axes = charts.efficiency_frontier(found)
+    assert "nats per token" in axes.get_ylabel()
+    assert "millions" in axes.get_xlabel()
+    line = axes.get_lines()[0]
+    assert line.get_xdata().tolist() == pytest.approx([1.0, 0.75, 0.55])
+    assert line.get_ydata().tolist() == pytest.approx([3.0, 3.1, 3.5])
+    assert [text.get_text().split(" (")[0] for text in axes.get_legend().get_texts()] == [
+        "ada",
+        "bo",
+    ]
+    assert len(axes.containers) == 2  # error bars
+
+
+def test_table_has_a_row_per_record_and_no_invented_figure(run_folder):
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    del records[0]["measures"]["text"]
+    run = read_run(run_folder(records))
+    rows = tables.rows(run.records)
+    assert len(rows) == 6
+    assert rows[0][-2:] == ["-", "-"]
+    markdown = tables.markdown_table(run.records).splitlines()
+    assert len(markdown) == 8
+    assert all(line.count("|") == len(tables.HEADINGS) + 1 for line in markdown)

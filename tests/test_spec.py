@@ -1,0 +1,138 @@
+"""Study files: what is wrong is said in one line, with the field, the value and the way out."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from resprout.study.spec import read_spec
+
+ROOT = Path(__file__).parents[1]
+
+
+def changed(values, path, value):
+    """A copy of a study's dict with one field set; `path` such as `cuts.0.amounts`."""
+    values = copy.deepcopy(values)
+    part = values
+    *parents, last = path.split(".")
+    for step in parents:
+        part = part[int(step) if step.isdigit() else step]
+    if value is ...:
+        del part[last]
+    else:
+        part[int(last) if last.isdigit() else last] = value
+    return values
+
+
+STUDIES = sorted((ROOT / "experiments").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_our_own_studies_are_valid(path):
+    spec = read_spec(path)
+    assert spec.subjects
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("bogus", 1, "bogus: unknown key (value 1), allowed are study, question"),
+        ("recovry", 1, "did you mean 'recovery'"),
+        ("data.windwo", 16, "data.windwo: unknown key (value 16)"),
+        ("cuts.0.amount", 0.5, "did you mean 'amounts'"),
+        ("subjects.1.lr", 0.5, "subjects.1.lr: unknown key"),
+        ("training.learning_rate", 0.1, "training.learning_rate: unknown key"),
+        ("study", ..., "study: missing"),
+        ("subjects.0.model", ..., "subjects.0.model: missing"),
+        ("study", "a/b", "study: got 'a/b'"),
+        ("study", 7, "study: got 7"),
+        ("study", "../escape", "study: got '../escape'"),
+        ("recovery.steps", "many", "recovery.steps: got 'many', allowed is a valid integer"),
+        ("recovery.steps", 2.5, "recovery.steps: got 2.5"),
+        ("recovery.steps", True, "recovery.steps: got True"),
+        ("recovery.steps", -1, "recovery.steps: got -1"),
+        ("recovery.learning_rate", 0, "recovery.learning_rate: got 0"),
+        ("recovery.learning_rate", float("nan"), "recovery.learning_rate: got nan"),
+        ("recovery", None, "recovery: got None"),
+        ("training.batch_windows", 0, "training.batch_windows: got 0"),
+        ("cuts.0.amounts", [0, 1.5], "cuts.0.amounts: amount: got 1.5, allowed is a fraction"),
+        ("cuts.0.amounts", [0, 45], "did you mean 0.45"),
+        ("cuts.0.amounts", [0, 100], "amount: got 100"),
+        ("cuts.0.amounts", [-0.1], "amount: got -0.1"),
+        ("cuts.0.amounts", [0.5, 0.5], "each amount once"),
+        ("cuts.0.amounts", [], "cuts.0.amounts: got []"),
+        ("cuts.0.amounts", 0.5, "cuts.0.amounts: got 0.5"),
+        ("cuts.0.amounts", [True], "cuts.0.amounts.0: got True"),
+        ("cuts.0.amounts", ["half"], "cuts.0.amounts.0: got 'half'"),
+        ("cuts.0.method", "magnitud", "did you mean 'magnitude'"),
+        ("cuts.0.method", 3, "cuts.0.method: got 3"),
+        ("cuts.0.dead_threshold", 95, "cuts.0.dead_threshold: got 95"),
+        ("cuts", [], "cuts: got []"),
+        ("protocol", "unfair", "protocol: got 'unfair', allowed are 'fair' or 'paper'"),
+        ("measures", ["loss", "vibes"], "measures.1: got 'vibes', allowed are 'loss' or 'text'"),
+        ("measures", ["text"], "measures: needs 'loss'"),
+        ("measures", "loss", "measures: got 'loss'"),
+        ("text", ..., "text: missing, needed since measures names 'text'"),
+        ("text.prompts", {}, "text.prompts: got {}"),
+        ("text.temperature", -1, "text.temperature: got -1"),
+        ("text.new_tokens", 0, "text.new_tokens: got 0"),
+        ("seeds", [0, 0], "each seed once"),
+        ("seeds", [-1], "seeds.0: got -1"),
+        ("seeds", [], "seeds: got []"),
+        ("subjects", [], "subjects: got []"),
+        ("subjects.1.name", "bio", "each name once"),
+        ("training", ..., "training: missing, needed to grow the subject 'bio'"),
+        ("data.source", "nowhere/at/all", "data.source: got 'nowhere/at/all'"),
+        ("data.held_out", 0, "data.held_out: got 0"),
+        ("data.held_out", 1.0, "data.held_out: got 1.0"),
+        ("data.train_tokenizer", 100, "data.train_tokenizer: got 100"),
+        ("data.window", 1, "data.window: got 1"),
+        ("data", 5, "data: got 5"),
+    ],
+)
+def test_bad_fields(small_study, write_study, path, value, message):
+    file = write_study(changed(small_study, path, value))
+    with pytest.raises(ValueError) as caught:
+        read_spec(file)
+    said = str(caught.value)
+    assert message in said
+    assert said.startswith(str(file))
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: [unclosed", "not valid YAML (line 1"),
+        ("", "allowed is a mapping"),
+        ("- a\n- b\n", "allowed is a mapping"),
+        ("just words", "allowed is a mapping"),
+        ("study: a\nstudy: b\n", "key 'study' stands twice"),
+        ("study: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("\t- x: 1", "not valid YAML"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_spec(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_there_or_not_text(tmp_path):
+    with pytest.raises(ValueError, match="is not a file"):
+        read_spec(tmp_path / "nowhere.yaml")
+    with pytest.raises(ValueError, match="is not a file"):
+        read_spec(tmp_path)
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00study")
+    with pytest.raises(ValueError, match=r"not (UTF-8|valid YAML)"):
+        read_spec(tmp_path / "b.yaml")
+
+
+def test_numbers_as_people_write_them(small_study, write_study):
+    file = write_study(small_study)
+    file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 1e-3"))
+    assert "1e-3" in file.read_text()
+    assert read_spec(file).recovery.learning_rate == 0.001

@@ -245,16 +245,14 @@ def test_no_run_no_page(run_folder, tmp_path, content):
 
 def test_charts_show_units_intervals_and_each_subject():
     found = curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
-    figure, axes = charts.efficiency_frontier(found)
+    _, axes = charts.efficiency_frontier(found)
     assert "nats per token" in axes.get_ylabel()
     assert "millions" in axes.get_xlabel()
     line = axes.get_lines()[0]
     assert line.get_xdata().tolist() == pytest.approx([1.0, 0.75, 0.55])
     assert line.get_ydata().tolist() == pytest.approx([3.0, 3.1, 3.5])
-    assert [text.get_text().split(" (")[0] for text in axes.get_legend().get_texts()] == [
-        "ada",
-        "bo",
-    ]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["ada (95 % interval)", "bo (95 % interval)"]
     assert len(axes.containers) == 2  # error bars
 
 

@@ -10,7 +10,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from resprout.data import windows
 from resprout.measure.loss import window_losses
 from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build
@@ -36,16 +35,14 @@ def main() -> None:
             if subject.model not in SIZES:
                 continue
             tokens = subjects.tokens(subject)
-            unigram = windows.unigram_entropy(
-                tokens.train.tokens, tokens.val.tokens, tokens.manifest["vocab_size"]
-            )
+            unigram = tokens.unigram_nats_per_token
             print(f"{subject.name}: single-token frequencies give {unigram:.3f} nats per token")
             for rate in options.rates:
                 tried = subject.model_copy(update={"learning_rate": float(rate)})
                 model = build(subjects.configuration(tried), seed)
                 result = train(
                     model,
-                    tokens,
+                    tokens.train.tokens,
                     spec.data.window,
                     spec.training_of(tried),
                     seed,

@@ -30,6 +30,7 @@ def make_record(subject, amount, nats, seed=0, tokens="t", text="some text", tot
         "tokens": 16 * WINDOWS,
         "windows": WINDOWS,
         "tokens_per_byte": 0.3,
+        "unigram_nats_per_token": 6.0,
         "window_tokens": sizes,
         "window_nats": window_nats,
     }

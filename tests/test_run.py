@@ -82,6 +82,7 @@ def test_a_record_has_all_that_it_promises(finished):
             assert record["achieved"] == pytest.approx(record["amount"], abs=1e-5)
         measures = record["measures"]
         for name in ("loss", "loss_before_recovery"):
+            assert 3 < measures[name]["unigram_nats_per_token"] < 6
             wanted = {"nats_per_token", "perplexity", "bits_per_byte", "ci95", "tokens", "windows"}
             assert wanted <= set(measures[name])
             low, high = measures[name]["ci95"]

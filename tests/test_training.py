@@ -21,7 +21,7 @@ def small(name="gpt-neox-nano"):
 
 
 def grow(model, tokens, folder, options=OPTIONS, seed=0, masks=None):
-    return train(model, tokens, 16, options, seed, folder / "work", CPU, masks=masks)
+    return train(model, tokens.train.tokens, 16, options, seed, folder / "work", CPU, masks=masks)
 
 
 def state(model):
@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops(tokens, tmp_path):
 
 
 def test_windows_are_inputs_and_the_tokens_after_them(tokens):
-    item = WindowDataset(tokens, 16, 5, seed=0)[3]
+    item = WindowDataset(tokens.train.tokens, 16, 5, seed=0)[3]
     assert torch.equal(item["input_ids"][1:], item["targets"][:-1])
     assert len(item["targets"]) == 16
 
@@ -184,6 +184,15 @@ def test_recover_lowers_the_loss(tokens, tmp_path):
     assert all(not model.get_parameter(n)[~m].any() for n, m in cut.masks.items())
 
 
+def test_recover_takes_tokens_in_any_form(tokens):
+    models = [small(), small(), small()]
+    forms = (tokens, str(tokens.path), torch.from_numpy(tokens.train.tokens.astype("int64")))
+    for model, form in zip(models, forms, strict=True):
+        resprout.recover(model, None, form, 2, window=16)
+    assert same(state(models[0]), state(models[1]))
+    assert same(state(models[0]), state(models[2]))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -193,6 +202,9 @@ def test_recover_lowers_the_loss(tokens, tmp_path):
         ({"learning_rate": 0}, "learning_rate: got 0"),
         ({"window": 129}, "window: got 129"),
         ({"tokens": "nowhere"}, "not prepared data"),
+        ({"tokens": [[1, 2], [3, 4]]}, r"shape \(2, 2\)"),
+        ({"tokens": [0.5, 1.5]}, "type float64"),
+        ({"tokens": [3, -1]}, "ids, \\(n,\\) integers from 0"),
     ],
 )
 def test_recover_refuses_nonsense(tokens, options, message):
@@ -205,5 +217,5 @@ def test_recover_wants_fp32_and_the_same_vocabulary(tokens):
     with pytest.raises(ValueError, match="needs fp32"):
         resprout.recover(small().bfloat16(), None, tokens, 1)
     narrow = build(configuration("gpt-neox-nano", vocab_size=100), seed=0)
-    with pytest.raises(ValueError, match="300 entries"):
+    with pytest.raises(ValueError, match=r"allowed are the model's 0 to 99"):
         resprout.recover(narrow, None, tokens, 1)

@@ -7,6 +7,7 @@ loss per token can be given in bits per byte, which no tokenizer can flatter.
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 from resprout.data import sources
 from resprout.data import tokenizer as bpe
 from resprout.data.sources import Document
+from resprout.data.windows import unigram_entropy
 from resprout.files import new_folder, read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -24,11 +26,14 @@ SPLITS = ("train", "val")
 DOCUMENTS_PER_BATCH = 256  # so that memory stays flat while all cores encode
 
 
+Tokens = NDArray[np.unsignedinteger]
+
+
 @dataclass(frozen=True)
 class Split:
     """One split: its tokens, (n,) unsigned integers on disk, and the UTF-8 bytes they stand for."""
 
-    tokens: NDArray[np.unsignedinteger]
+    tokens: Tokens
     text_bytes: int
     documents: int
 
@@ -46,6 +51,12 @@ class TokenSet:
     def digest(self) -> str:
         """Names this data: changes with any token, of either split, or with the tokenizer."""
         return str(self.manifest["digest"])
+
+    @cached_property
+    def unigram_nats_per_token(self) -> float:
+        """The held-out loss of the training split's single-token frequencies."""
+        vocab_size = self.manifest["vocab_size"]
+        return unigram_entropy(self.train.tokens, self.val.tokens, vocab_size)
 
     @property
     def tokenizer_digest(self) -> str:
@@ -148,7 +159,7 @@ def prepare(
 
 def _encode(
     documents: list[Document], tokenizer: Tokenizer, end_of_text: int, dtype: np.dtype[Any]
-) -> NDArray[np.unsignedinteger]:
+) -> Tokens:
     pieces = []
     for start in range(0, len(documents), DOCUMENTS_PER_BATCH):
         texts = [doc.text for doc in documents[start : start + DOCUMENTS_PER_BATCH]]

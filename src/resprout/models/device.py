@@ -13,11 +13,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     available = ["auto", "cpu"]
     if torch.cuda.is_available():
-        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        available += ["cuda", "cuda:0"]
     if torch.backends.mps.is_available():
         available.append("mps")
     if str(device) not in available:
         raise ValueError(
             f"device: got {str(device)!r}, allowed on this machine are {', '.join(available)}"
+            + ("; CUDA_VISIBLE_DEVICES chooses among GPUs" if "cuda" in available else "")
         )
     return torch.device(device)

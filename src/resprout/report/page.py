@@ -105,6 +105,11 @@ def _details(run: Run) -> list[tuple[str, str]]:
             f"{first['tokens']:,} predicted tokens in {first['windows']:,} windows of "
             f"{spec['data']['window']}",
         ),
+        (
+            "baseline",
+            f"{first['unigram_nats_per_token']:.3f} nats per token: a model that knows only how "
+            "often each token occurs",
+        ),
         ("seeds", ", ".join(map(str, spec["seeds"]))),
         ("recovery", _options(spec["recovery"])),
     ]

@@ -108,7 +108,9 @@ def run_point(
             measures[name] = {"failed": f"{type(error).__name__}: {error}"}
 
     def loss() -> dict[str, Any]:
-        return window_losses(model, tokens.val, spec.data.window).summary(point.seed)
+        found = window_losses(model, tokens.val, spec.data.window).summary(point.seed)
+        # What a model that knows only how often each token occurs would have.
+        return found | {"unigram_nats_per_token": tokens.unigram_nats_per_token}
 
     with stage(stages, "cut", device):
         cut = prune(
@@ -124,7 +126,7 @@ def run_point(
         with stage(stages, "recovery", device):
             train(
                 model,
-                tokens,
+                tokens.train.tokens,
                 spec.data.window,
                 spec.recovery,
                 point.seed + RECOVERY_SEED_OFFSET,

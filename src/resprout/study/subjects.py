@@ -183,7 +183,7 @@ class Subjects:
         with stage(stages, "train", self.device):
             result = train(
                 model,
-                tokens,
+                tokens.train.tokens,
                 self.spec.data.window,
                 options,
                 seed,

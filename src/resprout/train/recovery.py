@@ -3,10 +3,12 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
-from resprout.data.tokens import TokenSet
+from resprout.data.tokens import Tokens, TokenSet
 from resprout.pruning.cut import Cut
 from resprout.train.options import TrainingOptions
 from resprout.train.trainer import TrainingResult, train
@@ -15,7 +17,7 @@ from resprout.train.trainer import TrainingResult, train
 def recover(
     model: PreTrainedModel,
     cut: Cut | None,
-    tokens: str | Path | TokenSet,
+    tokens: str | Path | TokenSet | ArrayLike,
     steps: int,
     *,
     window: int | None = None,
@@ -32,7 +34,8 @@ def recover(
     Args:
         model: the model that was cut, in fp32.
         cut: what `prune` returned; None trains an uncut model alike (the fair control).
-        tokens: a prepared folder (`train.bin`, `val.bin`, manifest), or the opened `TokenSet`.
+        tokens: a prepared folder (`train.bin`, `val.bin`, manifest), an opened `TokenSet`, or the
+            token ids themselves, (n,) integers.
         steps: optimiser steps.
         window: tokens per window; default the model's context, at most 1,024.
         batch_windows: windows per step.
@@ -42,17 +45,15 @@ def recover(
         seed: of the order of the windows.
 
     Raises:
-        ValueError: the folder is not prepared data, the vocabulary does not fit the model, the
-            model is not in fp32, or a number is out of range.
+        ValueError: the folder is not prepared data, a token lies outside the model's embedding,
+            the model is not in fp32, or a number is out of range.
         FloatingPointError: the loss became not finite.
     """
-    data = tokens if isinstance(tokens, TokenSet) else TokenSet.open(Path(tokens))
-    embedding = model.get_input_embeddings()
-    rows = int(embedding.weight.shape[0])
-    if data.manifest["vocab_size"] > rows:
+    ids = _token_ids(tokens)
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if int(ids.max()) >= rows:
         raise ValueError(
-            f"tokens: their vocabulary has {data.manifest['vocab_size']} entries, "
-            f"the model's embedding only {rows}"
+            f"tokens: got id {int(ids.max())}, allowed are the model's 0 to {rows - 1}"
         )
     low = next((p.dtype for p in model.parameters() if p.dtype != torch.float32), None)
     if low is not None:
@@ -75,7 +76,7 @@ def recover(
     with tempfile.TemporaryDirectory(prefix="resprout-") as work:
         return train(
             model,
-            data,
+            ids,
             window or min(limit, 1024),
             options,
             seed,
@@ -83,3 +84,18 @@ def recover(
             model.device,
             masks=cut.masks if cut is not None else None,
         )
+
+
+def _token_ids(tokens: str | Path | TokenSet | ArrayLike) -> Tokens:
+    """The training ids of whatever form the tokens came in."""
+    if isinstance(tokens, str | Path):
+        return TokenSet.open(Path(tokens)).train.tokens
+    if isinstance(tokens, TokenSet):
+        return tokens.train.tokens
+    ids = np.asarray(tokens)
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or ids.size < 2 or ids.min() < 0:
+        raise ValueError(
+            f"tokens: got an array of shape {ids.shape} and type {ids.dtype}, "
+            "allowed are two or more ids, (n,) integers from 0"
+        )
+    return ids

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from resprout.data.tokens import TokenSet
+from resprout.data.tokens import Tokens
 from resprout.data.windows import stack, training_starts
 from resprout.files import write_text
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
@@ -45,10 +45,10 @@ class TrainingResult:
 class WindowDataset(Dataset[dict[str, Tensor]]):
     """The training windows in their fixed order; item = inputs and targets, (T,) each."""
 
-    def __init__(self, tokens: TokenSet, window: int, count: int, seed: int):
-        self.tokens = tokens.train.tokens
+    def __init__(self, tokens: Tokens, window: int, count: int, seed: int):
+        self.tokens = tokens
         self.window = window
-        self.starts = training_starts(len(self.tokens), window, count, seed)
+        self.starts = training_starts(len(tokens), window, count, seed)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -101,6 +101,15 @@ class WindowTrainer(Trainer):
         return SequentialSampler(cast(Sized, self.train_dataset))
 
 
+class _OneDeviceArguments(TrainingArguments):
+    """Without the Trainer's own choice to spread a batch over all GPUs that it can see."""
+
+    @property
+    def n_gpu(self) -> int:
+        """GPUs used by this process: one or none."""
+        return min(1, super().n_gpu)
+
+
 class _MarkComplete(TrainerCallback):
     """Marks each checkpoint when all of it is on disk."""
 
@@ -119,7 +128,7 @@ class _StopWhenNotFinite(TrainerCallback):
 
 def train(
     model: PreTrainedModel,
-    tokens: TokenSet,
+    tokens: Tokens,
     window: int,
     options: TrainingOptions,
     seed: int,
@@ -131,7 +140,7 @@ def train(
 
     Args:
         model: fp32 weights; bf16 autocast is used on CUDA, never a bf16 optimiser.
-        tokens: the prepared data; its training split is read.
+        tokens: (n,) the training split's token ids.
         window: T, tokens predicted per window.
         options: steps, batch, schedule.
         seed: of the order of the data (and of dropout).
@@ -148,7 +157,7 @@ def train(
         return TrainingResult([], 0, 0.0)
     dataset = WindowDataset(tokens, window, options.steps * options.batch_windows, seed)
     interactive = sys.stderr.isatty()
-    arguments = TrainingArguments(
+    arguments = _OneDeviceArguments(
         output_dir=str(work_folder),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_windows,
@@ -161,7 +170,7 @@ def train(
         adam_beta2=options.beta2,
         max_grad_norm=options.gradient_clip,
         optim="adamw_torch_fused",
-        bf16=device.type == "cuda",
+        bf16=device.type == "cuda" and torch.cuda.is_bf16_supported(),
         use_cpu=device.type == "cpu",
         seed=seed,
         logging_steps=max(1, options.steps // 50),

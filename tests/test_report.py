@@ -266,4 +266,16 @@ def test_table_has_a_row_per_record_and_no_invented_figure(run_folder):
     assert rows[0][-2:] == ["-", "-"]
     markdown = tables.markdown_table(run.records).splitlines()
     assert len(markdown) == 8
-    assert all(line.count("|") == len(tables.HEADINGS) + 1 for line in markdown)
+    assert all(line.count("|") == len(tables.HEADINGS) - 2 + 1 for line in markdown)
+
+
+def test_method_and_seed_are_shown_where_they_differ():
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    assert not {"method", "seed"} & set(tables.table(records)[0])
+    records[0] |= {"method": "random", "seed": 1}
+    assert tables.table(records)[0] == tables.HEADINGS
+
+
+def test_a_curve_that_never_left_the_limit_says_so():
+    said = words(two((3.0, 3.0, 3.05), (3.0, 3.2, 3.9)))
+    assert "is 90% or more (the largest tried) for ada and 25% (25% to 25%) for bo" in said

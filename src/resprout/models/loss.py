@@ -42,7 +42,7 @@ def choose_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Loss
     ways): both are computed once on the given batch and have to agree.
     """
     head = model.get_output_embeddings()
-    if not hasattr(F, "linear_cross_entropy") or not isinstance(head, nn.Linear):
+    if not hasattr(torch.nn, "LinearCrossEntropyOptions") or not isinstance(head, nn.Linear):
         return logits_loss
     if model.base_model is model or inputs.device.type != "cpu":
         return logits_loss  # the chunked loss has been measured on the CPU only

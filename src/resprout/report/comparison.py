@@ -153,10 +153,11 @@ def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
                 + _who_is_lower(a, b, pair.rise_difference, "the smaller rise", pair.unit)
             )
         if pair.within is not None:
+            within_a, within_b = pair.within
             sentences.append(
-                "The largest amount that keeps the rise within "
-                f"{TOLERATED_RISE_NATS:g} nat per token is {_percent(pair.within[0])} for {a} and "
-                f"{_percent(pair.within[1])} for {b}."
+                f"The largest amount that keeps the rise within {TOLERATED_RISE_NATS:g} nat per "
+                f"token is {_within(pair.first, within_a)} for {a} and "
+                f"{_within(pair.second, within_b)} for {b}."
             )
     if max(curve.seeds for curve in found) == 1:
         sentences.append(
@@ -190,5 +191,7 @@ def _alone(curve: Curve) -> str:
     )
 
 
-def _percent(found: Estimate) -> str:
+def _within(curve: Curve, found: Estimate) -> str:
+    if found.value >= curve.amounts[-1]:  # it never left the limit: the curve says no more
+        return f"{found.value:.0%} or more (the largest tried)"
     return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"

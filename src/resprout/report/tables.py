@@ -19,7 +19,6 @@ HEADINGS = [
     "distinct-2",
     "repetition-3",
 ]
-_TEXT_COLUMNS = 2  # the rest are figures, set to the right
 
 
 def rows(records: list[dict[str, Any]]) -> list[list[str]]:
@@ -49,30 +48,40 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
-def terminal_table(records: list[dict[str, Any]]) -> Table:
-    """The table for a terminal, without the columns in which all rows agree on method or seed."""
+def table(records: list[dict[str, Any]]) -> list[list[str]]:
+    """Headings and rows, without the columns of method or seed where all rows agree on them."""
     body = rows(records)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = []
-    for i, heading in enumerate(HEADINGS):
-        cells = {row[i] for row in body}
-        if heading in ("method", "seed") and len(cells) == 1:
-            continue
-        shown.append(i)
+    shown = [
+        i
+        for i, heading in enumerate(HEADINGS)
+        if heading not in ("method", "seed") or len({row[i] for row in body}) > 1
+    ]
+    return [[line[i] for i in shown] for line in [HEADINGS, *body]]
+
+
+def is_text(heading: str) -> bool:
+    """Whether a column holds words, set to the left; figures are set to the right."""
+    return heading in ("subject", "method")
+
+
+def terminal_table(records: list[dict[str, Any]]) -> Table:
+    """The table for a terminal."""
+    headings, *body = table(records)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, *cells in zip(headings, *body, strict=True):
+        justify: Literal["left", "right"] = "left" if is_text(heading) else "right"
         # Headings may break at their spaces, figures may not.
-        justify: Literal["left", "right"] = "left" if i < _TEXT_COLUMNS else "right"
-        table.add_column(heading, justify=justify, min_width=max(map(len, cells)))
+        drawn.add_column(heading, justify=justify, min_width=max(map(len, cells)))
     for row in body:
-        table.add_row(*(row[i] for i in shown))
-    return table
+        drawn.add_row(*row)
+    return drawn
 
 
 def markdown_table(records: list[dict[str, Any]]) -> str:
     """The table for a document."""
-    lines = ["| " + " | ".join(HEADINGS) + " |"]
-    lines.append("|" + "|".join(["---"] * _TEXT_COLUMNS + ["--:"] * (len(HEADINGS) - 2)) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows(records)]
-    return "\n".join(lines) + "\n"
+    headings, *body = table(records)
+    rule = ["---" if is_text(heading) else "--:" for heading in headings]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [headings, rule, *body])
 
 
 def _figure(value: float | None, digits: int) -> str:

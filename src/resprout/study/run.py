@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from resprout.measure.loss import window_losses
 from resprout.measure.stage import stage
 from resprout.measure.text import generate_texts
+from resprout.models.quiet import quiet_transformers
 from resprout.pruning.api import prune
 from resprout.pruning.protocols import protocol as protocol_named
 from resprout.study.environment import environment
@@ -53,8 +53,7 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
     check_subjects(spec)
     store = Store(folder)
     store.check_writable(spec.study)
-    transformers_logging.disable_progress_bar()
-    with store.locked():
+    with store.locked(), quiet_transformers():
         subjects = Subjects(spec, folder, device, notice)
         recipes = {
             (subject.name, seed): subjects.recipe(subject, seed)

@@ -1,10 +1,9 @@
 """Training on transformers' Trainer: fixed order of windows, masks held, resumable."""
 
-import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,12 +19,12 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.utils import logging as transformers_logging
 
 from resprout.data.tokens import Tokens
 from resprout.data.windows import stack, training_starts
 from resprout.files import write_text
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
+from resprout.models.quiet import quiet_transformers
 from resprout.train.masks import HoldMasks
 from resprout.train.options import TrainingOptions
 
@@ -188,7 +187,7 @@ def train(
         callbacks.append(HoldMasks(masks))
     trainer = WindowTrainer(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
-    with _quiet():
+    with quiet_transformers():
         trainer.train(resume_from_checkpoint=_last_complete_checkpoint(work_folder))
     losses = [(e["step"], e["loss"]) for e in trainer.state.log_history if "loss" in e]
     model.eval()
@@ -205,20 +204,3 @@ def _last_complete_checkpoint(folder: Path) -> str | None:
         else:
             shutil.rmtree(checkpoint)
     return max(found)[1] if found else None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' notices and the bars of its checkpoints off a run's output."""
-    level, bars = (
-        transformers_logging.get_verbosity(),
-        transformers_logging.is_progress_bar_enabled(),
-    )
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

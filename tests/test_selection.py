@@ -34,21 +34,46 @@ def test_global_magnitude_equals_torch_prune(amount):
     ),
     share=st.floats(0, 1),
     chunk=st.integers(1, 7),
+    sample=st.integers(1, 40),
 )
-def test_the_lowest_go_and_ties_go_in_order(values, share, chunk):
+def test_the_lowest_go_and_ties_go_in_order(values, share, chunk, sample):
     weights = [torch.tensor(part) for part in values]
     total = sum(weight.numel() for weight in weights)
     cut = round(share * total)
-    before = selection._CHUNK
-    selection._CHUNK = chunk
-    try:
+    with pytest.MonkeyPatch.context() as patch:  # so small that every path is walked
+        patch.setattr(selection, "_CHUNK", chunk)
+        patch.setattr(selection, "_SAMPLE", sample)
         masks = keep_highest(weights, magnitude, cut)
-    finally:
-        selection._CHUNK = before
     joined = torch.cat([mask.flatten() for mask in masks]).tolist()
     scores = [abs(value) for part in values for value in part]
     gone = set(sorted(range(total), key=lambda i: (scores[i], i))[:cut])  # a stable sort
     assert joined == [i not in gone for i in range(total)]
+
+
+@pytest.mark.parametrize("amount", [1e-6, 0.1, 0.45, 0.6, 0.999999])
+@pytest.mark.parametrize("zeros", [0.0, 0.5])
+def test_large_tensors_with_and_without_ties(amount, zeros):
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(700, 1000, generator=generator) for _ in range(4)]
+    for weight in weights:
+        weight[torch.rand(weight.shape, generator=generator) < zeros] = 0
+        weight[:100] *= 1e-3  # rows unlike the others: no sample is fair to them
+    cut = count_to_cut(2_800_000, amount)
+    masks = keep_highest(weights, magnitude, cut)
+    assert sum(int((~mask).sum()) for mask in masks) == cut
+    scores = torch.cat([w.abs().flatten() for w in weights])
+    kept = torch.cat([mask.flatten() for mask in masks])
+    assert scores[~kept].max() <= scores[kept].min()
+
+
+def test_a_sample_that_misleads_is_found_out(monkeypatch):
+    monkeypatch.setattr(selection, "_SAMPLE", 1000)
+    weight = torch.ones(1_000_000)
+    weight[::1000] = torch.arange(1000.0) + 2  # all that the sample sees
+    cut = 999_500
+    kept = keep_highest([weight], magnitude, cut)[0]
+    assert int((~kept).sum()) == cut
+    assert weight[~kept].max() <= weight[kept].min()
 
 
 def test_negative_scores_are_ordered_too():

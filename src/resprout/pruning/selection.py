@@ -1,18 +1,19 @@
 """Selection: from scores and an amount to which units go. Pure functions of tensors.
 
-The k-th smallest of hundreds of millions of scores is found exactly without sorting or joining
-them: a float's bits, read as an integer, are ordered as the floats are, so two histograms (of the
-high and then of the low 16 bits) give the threshold to the last bit, a chunk at a time.
+The k-th smallest of hundreds of millions of scores is found exactly without joining or sorting
+them: a sorted sample brackets it, one pass counts what lies below the bracket and gathers the
+little that lies inside, and the counts prove that the k-th is there (else it is widened).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 Score = Callable[[Tensor], Tensor]
-_CHUNK = 1 << 22  # elements looked at together: 16 MiB of scores
-_BUCKETS = 1 << 16
+_CHUNK = 1 << 20  # elements looked at together: few enough to stay in the processor's cache
+_SAMPLE = 1 << 20
 
 
 def count_to_cut(units: int, amount: float) -> int:
@@ -53,57 +54,70 @@ def keep_highest(weights: Sequence[Tensor], score: Score, cut: int) -> list[Tens
     assert 0 <= cut <= total
     if cut == 0:
         return [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
-    threshold, ties_to_cut = _threshold(weights, score, cut)
+    exact = torch.float64 if any(w.dtype == torch.float64 for w in weights) else torch.float32
+
+    def scored(piece: Tensor) -> Tensor:
+        return score(piece).to(exact)  # a low precision would round the threshold
+
+    threshold, ties_to_cut = _threshold(weights, scored, cut)
     masks = []
     for weight in weights:
         pieces = []
         for piece in _pieces(weight):
-            keys = _ordered_keys(score(piece))
-            kept = keys > threshold
-            tied = keys == threshold
-            if ties_to_cut and (ties := int(tied.sum())):
-                # Ties beyond the number still to cut are kept, from the last in order.
-                kept |= tied & (tied.cumsum(0) > ties_to_cut)
-                ties_to_cut -= min(ties, ties_to_cut)
-            else:
-                kept |= tied
+            scores = scored(piece)
+            kept = scores >= threshold
+            if ties_to_cut:
+                tied = scores == threshold
+                if (ties := int(tied.count_nonzero())) > 0:
+                    # Ties beyond the number still to cut are kept, from the last in order.
+                    kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
+                    ties_to_cut -= min(ties, ties_to_cut)
             pieces.append(kept)
         masks.append(torch.cat(pieces).view(weight.shape) if pieces else weight.bool())
     return masks
 
 
-def _threshold(weights: Sequence[Tensor], score: Score, cut: int) -> tuple[int, int]:
-    """The key of the `cut`-th lowest score, and how many elements with that key go."""
+def _threshold(weights: Sequence[Tensor], scored: Score, cut: int) -> tuple[float, int]:
+    """The `cut`-th lowest score, and how many elements of just that score go."""
+    total = sum(weight.numel() for weight in weights)
+    step = max(1, total // _SAMPLE)
+    samples = [scored(weight.detach().flatten()[::step]).cpu() for weight in weights]
+    sample = torch.cat(samples).sort().values
+    rank = cut * len(sample) // total
+    margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
+    while True:
+        low = float(sample[rank - margin]) if rank >= margin else -math.inf
+        high = float(sample[rank + margin]) if rank + margin < len(sample) else math.inf
+        below, at_low, inside, at_high = _bracket(weights, scored, low, high)
+        if below < cut <= below + at_low:
+            return low, cut - below
+        place = cut - below - at_low
+        if 0 < place <= len(inside):
+            threshold = inside.kthvalue(place).values
+            return float(threshold), place - int((inside < threshold).sum())
+        if 0 < place <= len(inside) + at_high:
+            return high, place - len(inside)
+        margin *= 8
 
-    def histogram(prefix: int | None) -> Tensor:
-        counts = torch.zeros(_BUCKETS, dtype=torch.int64)
-        for weight in weights:
-            for piece in _pieces(weight):
-                scores = score(piece)
-                if prefix is None and bool(scores.isnan().any()):
-                    raise ValueError("score: some weights are NaN, which has no place in an order")
-                keys = _ordered_keys(scores)
-                high = (keys >> 16) + _BUCKETS // 2
-                bucket = high if prefix is None else (keys & 0xFFFF)[high == prefix]
-                counts += torch.bincount(bucket, minlength=_BUCKETS).cpu()
-        return counts
 
-    def locate(counts: Tensor, rank: int) -> tuple[int, int]:
-        """The bucket in which the `rank`-th element lies, and its rank within the bucket."""
-        below = counts.cumsum(0)
-        bucket = int(torch.searchsorted(below, rank))
-        return bucket, rank - (int(below[bucket - 1]) if bucket else 0)
-
-    high, rank = locate(histogram(None), cut)
-    low, rank = locate(histogram(high), rank)
-    return ((high - _BUCKETS // 2) << 16) | low, rank
+def _bracket(
+    weights: Sequence[Tensor], scored: Score, low: float, high: float
+) -> tuple[int, int, Tensor, int]:
+    """How many scores lie below and at `low`, those strictly between, and how many at `high`."""
+    below = at_low = at_high = 0
+    inside = []
+    for weight in weights:
+        for piece in _pieces(weight):
+            scores = scored(piece)
+            if scores.sum().isnan() and scores.isnan().any():  # the sum tells first, and cheaply
+                raise ValueError("score: some weights are NaN, which has no place in an order")
+            below += int((scores < low).count_nonzero())
+            at_low += int((scores == low).count_nonzero())
+            inside.append(scores[(scores > low) & (scores < high)].cpu())
+            if high > low:
+                at_high += int((scores == high).count_nonzero())
+    return below, at_low, torch.cat(inside), at_high
 
 
 def _pieces(weight: Tensor) -> Sequence[Tensor]:
     return weight.detach().flatten().split(_CHUNK) if weight.numel() else ()
-
-
-def _ordered_keys(scores: Tensor) -> Tensor:
-    """int32 keys in the order of the scores; -0 and 0 are equal."""
-    bits = (scores.float() + 0.0).view(torch.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -4,8 +4,8 @@
 
 Both run in one process, in turn (A B A B ...). Prints medians, their ratio, the memory that each
 took above what the process held before, and in how many weights the masks differ: `kthvalue` cuts
-all weights that tie at the threshold, Resprout exactly the number asked for. The peer is the published
-BioGPT program's way.
+all weights that tie at the threshold, Resprout exactly the number asked for. The peer is the
+published BioGPT program's way.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy")
+LIBRARIES = ("transformers", "tokenizers", "accelerate", "safetensors", "numpy")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -23,7 +23,9 @@ def environment(device: torch.device) -> dict[str, Any]:
         "git_commit": commit,
         "git_clean": clean,
         "python": platform.python_version(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        # torch's own word names its build (+cpu, +cu130), which its package's version may not.
+        "libraries": {"torch": str(torch.__version__)}
+        | {name: metadata.version(name) for name in LIBRARIES},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),

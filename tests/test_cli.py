@@ -90,12 +90,12 @@ def test_run_prints_a_table_and_the_report(small_study, write_study, tmp_path):
     assert (again.returncode, again.stderr) == (0, "")
 
 
-def test_a_failed_measure_shows_and_exits_1(small_study, write_study, tmp_path):
-    small_study["text"]["prompts"]["long"] = "x = 1\n" * 200
-    small_study["subjects"] = small_study["subjects"][1:]
+def test_a_failed_point_shows_and_exits_1(small_study, write_study, tmp_path):
+    small_study["subjects"][0]["learning_rate"] = 1e30  # its training cannot stay finite
     done = resprout("run", write_study(small_study), "--out", tmp_path / "run")
     assert done.returncode == 1
-    assert done.stderr.count("failed: neox magnitude") == 3
+    assert done.stderr.count("failed: bio magnitude") == 3
+    assert "FloatingPointError" in done.stderr
     assert "report:" in done.stdout
 
 

@@ -237,16 +237,63 @@ def test_a_trained_subject_needs_no_growing(shared, small_study, write_study, tm
     assert [r["amount"] for r in outcome.records] == [0, 0.5, 0.9]
 
 
-def test_a_failing_measure_is_recorded_as_failed(small_study, write_study, tmp_path):
-    small_study["text"]["prompts"]["long"] = "x = 1\n" * 200
+def test_a_failing_measure_is_recorded_as_failed(small_study, write_study, tmp_path, monkeypatch):
+    def breaks(*arguments):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(run_module, "generate_texts", breaks)
     small_study["subjects"] = small_study["subjects"][1:]
     file = write_study(small_study)
     outcome, _ = run(file, tmp_path / "run")
-    assert len(outcome.failures) == 3
-    assert all("'long' needs" in reason for reason in outcome.failures.values())
+    assert list(outcome.failures.values()) == ["RuntimeError: no ink"] * 3
+    assert len(outcome.records) == 3
     for path in (tmp_path / "run" / "points").glob("*.json"):
         text = json.loads(path.read_text())["measures"]["text"]
         assert list(text) == ["failed"]
+    monkeypatch.undo()
+    outcome, _ = run(file, tmp_path / "run")  # a failed measure is tried again
+    assert (outcome.computed, outcome.failures) == (3, {})
+
+
+def test_a_subject_that_cannot_be_grown_is_tried_once(
+    small_study, write_study, tmp_path, monkeypatch
+):
+    from resprout.study.subjects import Subjects
+
+    tried = []
+
+    def breaks(self, subject, seed):
+        tried.append(subject.name)
+        if subject.name == "bio":
+            raise FloatingPointError("training loss is nan at step 3")
+        return real(self, subject, seed)
+
+    real = Subjects.get
+    monkeypatch.setattr(Subjects, "get", breaks)
+    outcome, _ = run(write_study(small_study), tmp_path / "run")
+    assert tried == ["bio", "neox"]
+    assert len(outcome.failures) == len(outcome.records) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("text", "prompts", "long"), "x = 1\n" * 200, r"text\.prompts\.long: needs \d+ positions"),
+        (("text", "prompts", "empty"), "", r"text\.prompts\.empty: got no token"),
+        (("text", "new_tokens"), 128, r"new tokens, allowed are the 128 of 'bio'"),
+        (("data", "held_out"), 0.999999, "leaves the train split empty"),
+    ],
+)
+def test_what_only_the_tokens_tell_is_refused_before_training(
+    small_study, write_study, tmp_path, path, value, message
+):
+    part = small_study
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        run(write_study(small_study), tmp_path / "run")
+    assert not (tmp_path / "run" / "subjects").exists()
 
 
 def test_a_failing_point_leaves_the_others(small_study, write_study, tmp_path, monkeypatch):

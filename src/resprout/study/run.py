@@ -60,6 +60,8 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
             for subject in spec.subjects
             for seed in spec.seeds
         }
+        for subject in spec.subjects:
+            subjects.check_lengths(subject)
         tokens = {subject.name: subjects.tokens(subject).digest for subject in spec.subjects}
         points = plan(spec, recipes, tokens, device.type)
         store.declare(spec, points)
@@ -67,13 +69,15 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
         missing = [point for point in points if not store.finished(point)]
         if len(missing) < len(points):
             notice(f"{len(points) - len(missing)} of {len(points)} points are there already")
-        held: tuple[tuple[str, int], Grown] | None = None
+        held: tuple[tuple[str, int], Grown | Exception] | None = None
         for number, point in enumerate(missing, start=1):
             key = (point.subject.name, point.seed)
             try:
                 if held is None or held[0] != key:
                     held = None  # let the last subject's memory go first
-                    held = (key, subjects.get(point.subject, point.seed))
+                    held = (key, _subject_or_error(subjects, point))
+                if isinstance(held[1], Exception):
+                    raise held[1]  # a subject that cannot be had is not tried again for each level
                 notice(f"point {number} of {len(missing)}: {point.label}")
                 record = run_point(spec, point, held[1], subjects, device)
             except Exception as error:  # one point's failure must not lose the others
@@ -87,6 +91,13 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
         records = store.records(points)
         store.derive(records)
     return Outcome(records, failures, len(missing))
+
+
+def _subject_or_error(subjects: Subjects, point: Point) -> Grown | Exception:
+    try:
+        return subjects.get(point.subject, point.seed)
+    except Exception as error:
+        return error
 
 
 def run_point(

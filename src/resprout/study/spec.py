@@ -170,6 +170,8 @@ def read_spec(path: str | Path) -> StudySpec:
         values = yaml.load(path.read_text("utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({_where(error)})") from error
     if not isinstance(values, dict):

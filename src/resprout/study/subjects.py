@@ -109,6 +109,36 @@ class Subjects:
             self._tokens[key] = TokenSet.open(path)
         return self._tokens[key]
 
+    def check_lengths(self, subject: SubjectSpec) -> None:
+        """Refuse what only the tokens tell, before training: text or prompts of the wrong length.
+
+        Raises:
+            ValueError: a training split shorter than a window, or a prompt that does not fit the
+                context with its continuation, or is empty.
+        """
+        tokens = self.tokens(subject)
+        window, found = self.spec.data.window, len(tokens.train.tokens)
+        if found <= window:
+            raise ValueError(
+                f"data.window: got {window}, allowed is less than the training split's "
+                f"{found} tokens"
+            )
+        text = self.spec.text
+        if text is None or "text" not in self.spec.measures:
+            return
+        config = load_configuration(subject.model, subject.revision)
+        limit = getattr(config, "max_position_embeddings", None)
+        encoder = tokens.tokenizer()
+        for category, prompt in text.prompts.items():
+            needed = len(encoder.encode(prompt).ids) + text.new_tokens
+            if needed == text.new_tokens:
+                raise ValueError(f"text.prompts.{category}: got no token, allowed is one or more")
+            if limit is not None and needed > limit:
+                raise ValueError(
+                    f"text.prompts.{category}: needs {needed} positions with its "
+                    f"{text.new_tokens} new tokens, allowed are the {limit} of {subject.name!r}"
+                )
+
     def _prepare(self, subject: SubjectSpec, path: Path) -> None:
         data = self.spec.data
         if subject.model in SIZES:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
+from tqdm import tqdm
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -116,6 +117,23 @@ class _MarkComplete(TrainerCallback):
         write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, "")
 
 
+class _Bar(TrainerCallback):
+    """One line on a terminal: steps with rate and time left, and the latest loss."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", leave=False)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in (logs or {}):
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
 class _StopWhenNotFinite(TrainerCallback):
     """A loss that is not a number ends the run: nothing after it would mean anything."""
 
@@ -155,7 +173,6 @@ def train(
     if options.steps == 0:
         return TrainingResult([], 0, 0.0)
     dataset = WindowDataset(tokens, window, options.steps * options.batch_windows, seed)
-    interactive = sys.stderr.isatty()
     arguments = _OneDeviceArguments(
         output_dir=str(work_folder),
         max_steps=options.steps,
@@ -178,13 +195,15 @@ def train(
         save_steps=options.checkpoint_every or 500,
         save_total_limit=2,
         report_to="none",
-        disable_tqdm=not interactive,
+        disable_tqdm=True,  # its bar prints every log line; ours is below
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
     )
     callbacks: list[TrainerCallback] = [_MarkComplete(), _StopWhenNotFinite()]
     if masks is not None:
         callbacks.append(HoldMasks(masks))
+    if sys.stderr.isatty():
+        callbacks.append(_Bar())
     trainer = WindowTrainer(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
     with quiet_transformers():

@@ -1,5 +1,6 @@
 """Reports from records alone: words that follow the figures, a page that is safe and offline."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -279,3 +280,21 @@ def test_method_and_seed_are_shown_where_they_differ():
 def test_a_curve_that_never_left_the_limit_says_so():
     said = words(two((3.0, 3.0, 3.05), (3.0, 3.2, 3.9)))
     assert "is 90% or more (the largest tried) for ada and 25% (25% to 25%) for bo" in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_terminal_of_any_width_shows_whole_figures(width):
+    from rich.console import Console
+
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(tables.terminal_table(records, width))
+    text = console.export_text()
+    assert "\u2026" not in text  # nothing is cut off
+    body = [line for line in text.splitlines() if line.startswith(("ada", "bo"))]
+    assert len(body) == 6
+    assert "750,000" in body[1]
+    assert "3.000 to 3.200" in body[1]
+    assert body[1].endswith({60: "3.200", 80: "1.550"}.get(width, "0.10"))
+    assert all(len(line) <= width for line in text.splitlines())
+    assert ("achieved" in text) == (width > 60)

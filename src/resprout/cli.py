@@ -63,7 +63,7 @@ def run(
         console = Console()
         if not console.is_terminal:
             console = Console(width=160)  # a file or pipe has no width to keep to
-        console.print(terminal_table(measured))
+        console.print(terminal_table(measured, console.width))
         print(f"report: {write_report(folder)}")
     if outcome.failures:
         raise typer.Exit(1)

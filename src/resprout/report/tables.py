@@ -64,15 +64,25 @@ def is_text(heading: str) -> bool:
     return heading in ("subject", "method")
 
 
-def terminal_table(records: list[dict[str, Any]]) -> Table:
-    """The table for a terminal."""
-    headings, *body = table(records)
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, *cells in zip(headings, *body, strict=True):
-        justify: Literal["left", "right"] = "left" if is_text(heading) else "right"
-        # Headings may break at their spaces, figures may not.
-        drawn.add_column(heading, justify=justify, min_width=max(map(len, cells)))
-    for row in body:
+def terminal_table(records: list[dict[str, Any]], width: int) -> Table:
+    """The table for a terminal of `width` characters, without the columns that it has no room for.
+
+    The figures left out stand in the page and in `results.csv`.
+    """
+    columns = [list(column) for column in zip(*table(records), strict=True)]
+
+    def needed(column: list[str]) -> int:
+        heading, *cells = column  # headings may break at their spaces, figures may not
+        return max(map(len, [*heading.split(), *cells])) + 1
+
+    for spare in ("perplexity", "distinct-2", "repetition-3", "bits per byte", "achieved"):
+        if sum(map(needed, columns)) > width:
+            columns = [column for column in columns if column[0] != spare]
+    drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if is_text(column[0]) else "right"
+        drawn.add_column(column[0], justify=justify, width=needed(column) - 1)
+    for row in zip(*(column[1:] for column in columns), strict=True):
         drawn.add_row(*row)
     return drawn
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+import resprout
+
 LIBRARIES = ("transformers", "tokenizers", "accelerate", "safetensors", "numpy")
 
 
@@ -19,7 +21,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """
     commit, clean = _git_state()
     return {
-        "resprout": metadata.version("resprout"),
+        "resprout": resprout.__version__,
         "git_commit": commit,
         "git_clean": clean,
         "python": platform.python_version(),

@@ -141,28 +141,15 @@ class Subjects:
 
     def _prepare(self, subject: SubjectSpec, path: Path) -> None:
         data = self.spec.data
-        if subject.model in SIZES:
-            prepare(
-                self.documents,
-                path,
-                data.held_out,
-                vocab_size=data.train_tokenizer,
-                source=data.source,
-            )
-            return
-        tokenizer = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
-        if not tokenizer.is_fast or tokenizer.eos_token_id is None:
-            raise ValueError(
-                f"subject {subject.name!r}: its tokenizer has no fast form or no end-of-text token"
-            )
-        prepare(
-            self.documents,
-            path,
-            data.held_out,
-            tokenizer=tokenizer.backend_tokenizer,
-            end_of_text=tokenizer.eos_token_id,
-            source=data.source,
-        )
+        maker: dict[str, Any] = {"vocab_size": data.train_tokenizer}
+        if subject.model not in SIZES:
+            own = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
+            if not own.is_fast or own.eos_token_id is None:
+                raise ValueError(
+                    f"subject {subject.name!r}: its tokenizer has no fast form or no end of text"
+                )
+            maker = {"tokenizer": own.backend_tokenizer, "end_of_text": own.eos_token_id}
+        prepare(self.documents, path, data.held_out, source=data.source, **maker)
 
     def recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
         """All that determines a subject's weights."""
@@ -209,7 +196,9 @@ class Subjects:
         model = build(self.configuration(subject), seed)
         stages: dict[str, Any] = {}
         amount = options.steps * options.batch_windows * self.spec.data.window
-        self.notice(f"growing {subject.name}, seed {seed}: {amount:,} tokens")
+        work = self.folder / "work" / path.name
+        again = ", continuing where a run was stopped" if work.exists() else ""
+        self.notice(f"growing {subject.name}, seed {seed}: {amount:,} tokens{again}")
         with stage(stages, "train", self.device):
             result = train(
                 model,
@@ -217,7 +206,7 @@ class Subjects:
                 self.spec.data.window,
                 options,
                 seed,
-                self.folder / "work" / path.name,
+                work,
                 self.device,
             )
         with new_folder(path) as folder:

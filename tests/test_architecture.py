@@ -8,16 +8,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "resprout"
 
-# What each room may import; `files` (writing whole files) is everybody's.
+# What each room may import; `files` (writing whole files) is everybody's, `record` (the shape of
+# a run's files) that of who writes and who reads them.
 ALLOWED = {
     "files": set(),
+    "record": {"files"},
     "models": {"files"},
     "data": {"files"},
     "pruning": {"files", "models"},
     "train": {"files", "models", "data", "pruning"},
     "measure": {"files", "models", "data"},
-    "study": {"files", "models", "data", "pruning", "train", "measure"},
-    "report": {"files", "measure"},
+    "study": {"files", "record", "models", "data", "pruning", "train", "measure"},
+    "report": {"files", "record", "measure"},
 }
 
 

@@ -46,12 +46,14 @@ def make_record(subject, amount, nats, seed=0, tokens="t", text="some text", tot
         "study": "made",
         "subject": subject,
         "method": "magnitude",
+        "unit": "weight",
+        "stages": {"loss": {"seconds": 1.0, "peak_bytes": 10**9}},
         "amount": amount,
         "achieved": amount,
         "seed": seed,
         "protocol": "fair",
         "parameters": {"total": total, "prunable": total // 2,
-                       "surviving": int(total * (1 - amount / 2))},
+                       "surviving": int(total * (1 - amount / 2)), "nonzero": 1},
         "dead_units": [],
         "measures": {
             "loss": loss,
@@ -298,3 +300,34 @@ def test_a_terminal_of_any_width_shows_whole_figures(width):
     assert body[1].endswith({60: "3.200", 80: "1.550"}.get(width, "0.10"))
     assert all(len(line) <= width for line in text.splitlines())
     assert ("achieved" in text) == (width > 60)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"study": 3}', "\x00"])
+def test_a_broken_study_file_is_named(run_folder, text):
+    folder = run_folder(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    (folder / "study.json").write_text(text)
+    with pytest.raises(ValueError, match=r"study\.json") as caught:
+        write_report(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_file_cannot_point_outside_its_folder(run_folder):
+    folder = run_folder(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)), missing=["../../secret"])
+    with pytest.raises(ValueError, match=r"points\.6"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", "NaN"])
+def test_a_broken_point_is_named_and_not_used(run_folder, text):
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    folder = run_folder(records)
+    (folder / "points" / f"{records[1]['id']}.json").write_text(text)
+    html = write_report(folder).read_text()
+    assert "1 of 6 points are not finished" in html
+    assert "ada-0.5-0.json, not used" in html
+
+
+def test_a_point_with_a_field_gone_is_not_used(run_folder):
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    del records[1]["measures"]["loss"]["ci95"]
+    assert len(read_run(run_folder(records)).records) == 5

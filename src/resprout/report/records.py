@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resprout.files import read_json
+from resprout.record import PointFailure, Record, StudyFile, read_checked
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,25 @@ def read_run(folder: Path) -> Run:
             f"run: {str(folder)!r} is not a run's folder (it has no study.json); "
             "allowed is a folder that `resprout run` wrote"
         )
-    study = read_json(folder / "study.json")
+    study = read_checked(folder / "study.json", StudyFile)
     records, failures, missing = [], {}, 0
     for identity in study["points"]:
         path = folder / "points" / f"{identity}.json"
         failed = path.with_suffix(".failed.json")
         if failed.is_file():
-            failure = read_json(failed)
+            failure = read_checked(failed, PointFailure)
             failures[failure["point"]] = failure["failed"]
         if not path.is_file():
             missing += 1
             continue
-        record = read_json(path)
+        try:
+            record = read_checked(path, Record)
+        except ValueError as error:  # said in the report; the next run does the point again
+            failures[f"{path.name}, not used"] = str(error)
+            missing += 1
+            continue
         for measure, values in record["measures"].items():
-            if "failed" in values:
+            if values and "failed" in values:
                 where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
                 failures[where] = values["failed"]
         if "nats_per_token" in record["measures"].get("loss", {}):

@@ -14,7 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resprout.files import read_json, write_json, write_text
+from resprout.files import write_json, write_text
+from resprout.record import Record, StudyFile, read_checked
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 
@@ -44,7 +45,7 @@ class Store:
             ) from error
         described = self.folder / "study.json"
         if described.is_file():
-            other = read_json(described).get("study")
+            other = read_checked(described, StudyFile)["study"]
             if other != study:
                 raise ValueError(
                     f"out: {str(self.folder)!r} holds the study {other!r}, not {study!r}; "
@@ -98,10 +99,10 @@ class Store:
         if not path.is_file():
             return None
         try:
-            record = read_json(path)
+            record: dict[str, Any] = read_checked(path, Record)
         except ValueError:
-            record = None
-        if isinstance(record, dict) and record.get("id") == point.id:
+            record = {}
+        if record.get("id") == point.id:
             return record
         path.replace(path.with_suffix(".corrupt"))
         return None

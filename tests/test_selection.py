@@ -1,5 +1,6 @@
 """Selection against torch's own pruning and a plain sort."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -98,9 +99,14 @@ def test_infinite_weights_stay_longest():
     assert keep_highest(weights, magnitude, 2)[0].tolist() == [False, True, False]
 
 
+def test_amounts_of_any_kind_of_number():
+    assert [count_to_cut(10, x) for x in (1, 0.5, np.float32(0.5), np.int64(0))] == [10, 5, 5, 0]
+
+
 @pytest.mark.parametrize(
     ("amount", "message"),
     [
+        (None, "got None"),
         (40, "did you mean 0.4"),
         (1.01, "allowed is a fraction"),
         (-0.1, "allowed is a fraction"),

@@ -7,6 +7,7 @@ little that lies inside, and the counts prove that the k-th is there (else it is
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def count_to_cut(units: int, amount: float) -> int:
 
 def check_amount(amount: float) -> None:
     """Refuse what is not a fraction from 0 to 1, and guess at a percentage."""
-    if isinstance(amount, bool) or not isinstance(amount, int | float):
+    if isinstance(amount, bool) or not isinstance(amount, Real):  # numpy's numbers are Real too
         raise ValueError(f"amount: got {amount!r}, allowed is a number from 0 to 1")
     if not 0 <= amount <= 1:
         hint = f"; did you mean {amount / 100:g}?" if 1 < amount <= 100 else ""

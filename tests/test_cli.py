@@ -63,6 +63,8 @@ def test_reporting_needs_no_torch():
         (["report", "nowhere"], "'nowhere' is not a run's folder"),
         (["describe", "biogpt-nan"], "did you mean 'biogpt-nano'"),
         (["describe", "."], "not a model folder"),
+        (["describe", "x" * 300], "is neither a size"),
+        (["run", "x" * 300], "File name too long"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, small_study, write_study, tmp_path):

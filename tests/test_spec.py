@@ -87,6 +87,9 @@ def test_our_own_studies_are_valid(path):
         ("data.held_out", 1.0, "data.held_out: got 1.0"),
         ("data.train_tokenizer", 100, "data.train_tokenizer: got 100"),
         ("data.window", 1, "data.window: got 1"),
+        ("data.train_tokenizer", 10**20, "allowed is less than or equal to 1048576"),
+        ("training.steps", 10**30, "training.steps: got 1000"),
+        ("data.source", "x" * 5000, "data.source: got 'xxx"),
         ("data", 5, "data: got 5"),
     ],
 )

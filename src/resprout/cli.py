@@ -110,6 +110,10 @@ def main() -> None:
     except ValueError as error:
         print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"resprout: error: {named}{error.strerror or error}", file=sys.stderr)
+        code = 2
     except Exception as error:
         format_message = getattr(error, "format_message", None)  # click's own usage errors
         if format_message is None:

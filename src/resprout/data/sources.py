@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import sysconfig
 import tokenize
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def read_source(source: str) -> list[Document]:
 
 def check_source(source: str) -> None:
     """Refuse a source that is not there, before anything is read."""
-    if source != "stdlib" and not Path(source).exists():
+    if source != "stdlib" and not os.path.lexists(source):
         raise ValueError(
             f"source: got {source!r}, allowed is 'stdlib' or the path of a text file or folder"
         )

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
     if name_or_path in SIZES:
         return configuration(name_or_path)
     folder = Path(name_or_path)
-    if folder.exists() and not (folder / "config.json").is_file():
+    local = os.path.lexists(folder)  # unlike Path.exists, no error for a name that is too long
+    if local and not (folder / "config.json").is_file():
         raise ValueError(f"subject: {name_or_path!r} is not a model folder (it has no config.json)")
     try:
-        if not folder.exists() and not _in_hub_cache(name_or_path, revision):
+        if not local and not _in_hub_cache(name_or_path, revision):
             # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
             HfApi().model_info(name_or_path, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         config = AutoConfig.from_pretrained(name_or_path, revision=revision)

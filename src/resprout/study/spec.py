@@ -35,9 +35,10 @@ class DataSpec(Part):
     train_tokenizer: int | None = Field(
         default=None,
         ge=SMALLEST_VOCABULARY,
+        le=2**20,
         description="vocabulary of the byte-level BPE trained on the text, for grown subjects",
     )
-    window: int = Field(ge=2, description="tokens predicted per window")
+    window: int = Field(ge=2, le=2**20, description="tokens predicted per window")
 
     @field_validator("source")
     @classmethod
@@ -87,10 +88,10 @@ class TextSpec(Part):
     """The text measure: prompts by category and how they are continued."""
 
     prompts: dict[str, str] = Field(min_length=1)
-    new_tokens: int = Field(default=40, ge=1)
+    new_tokens: int = Field(default=40, ge=1, le=2**20)
     temperature: float = Field(default=0.7, ge=0)
-    top_k: int = Field(default=40, ge=0)
-    seed: int = Field(default=0, ge=0)
+    top_k: int = Field(default=40, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class StudySpec(Part):

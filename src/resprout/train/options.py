@@ -8,15 +8,17 @@ class SharedTraining(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(ge=0, description="optimiser steps")
-    batch_windows: int = Field(default=8, ge=1, description="windows per step")
-    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+    steps: int = Field(ge=0, le=10**9, description="optimiser steps")
+    batch_windows: int = Field(default=8, ge=1, le=2**20, description="windows per step")
+    warmup_steps: int = Field(default=0, ge=0, le=10**9, description="steps of linear warm-up")
     min_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.1, ge=0, description="on matrices only")
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     gradient_clip: float = Field(default=1.0, gt=0, description="largest global gradient norm")
-    checkpoint_every: int = Field(default=0, ge=0, description="steps; 0 = no checkpoints")
+    checkpoint_every: int = Field(
+        default=0, ge=0, le=10**9, description="steps; 0 = no checkpoints"
+    )
 
 
 class TrainingOptions(SharedTraining):

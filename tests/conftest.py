@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Small tensors gain nothing from threads, and two busy programs on two cores lose much by them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

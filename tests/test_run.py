@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import resprout
+from resprout.files import TEMPORARY
 from resprout.study import run as run_module
 from resprout.study.run import run_study
 from resprout.study.spec import read_spec
@@ -176,14 +177,17 @@ def test_a_lost_and_a_broken_point_are_done_again(finished, tmp_path):
     lost.unlink()
     broken.write_text(broken.read_text()[:-100])
     other.write_text(json.dumps({"id": "somebody else's"}))
-    (copy / "points" / f".{lost.name}.xyz").write_text("half written")
+    (copy / "points" / f"{TEMPORARY}xyz").write_text("half written")
+    (copy / ".env.local").write_text("the user's own")
+    (copy / "points" / ".notes.txt").write_text("the user's own")
     again, _ = run(file, copy)
     assert again.computed == 3
     assert [without_clocks(r) for r in again.records] == [
         without_clocks(r) for r in outcome.records
     ]
     assert broken.with_suffix(".corrupt").is_file()  # set aside, not lost
-    assert not list((copy / "points").glob(".*"))
+    assert [path.name for path in (copy / "points").glob(".*")] == [".notes.txt"]
+    assert (copy / ".env.local").is_file()
 
 
 def test_only_what_changed_is_done_again(finished, small_study, write_study, tmp_path):

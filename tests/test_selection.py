@@ -101,6 +101,7 @@ def test_infinite_weights_stay_longest():
 
 def test_amounts_of_any_kind_of_number():
     assert [count_to_cut(10, x) for x in (1, 0.5, np.float32(0.5), np.int64(0))] == [10, 5, 5, 0]
+    assert count_to_cut(294_532_636, np.float16(0.5)) == 147_266_318
 
 
 @pytest.mark.parametrize(

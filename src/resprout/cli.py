@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Everything heavy is imported when it is needed."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,7 @@ def run(
     try:
         outcome = run_study(spec, folder, place, notice=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        again = " ".join(["resprout", *sys.argv[1:]])
+        again = shlex.join(["resprout", *sys.argv[1:]])
         print(f"\nstopped; finished points are kept. To continue: {again}", file=sys.stderr)
         raise typer.Exit(130) from None
     for where, reason in outcome.failures.items():

@@ -1,5 +1,6 @@
 """Writing files so that a kill at any moment leaves either the old one or the new one, whole."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# The names of what is being written. Only such names are ever cleared away after a kill.
+TEMPORARY = ".resprout-unfinished-"
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: temporary file beside it, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -43,6 +47,20 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
 
 
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is broken to a free `NAME.corrupt-N`, so that it is never used and never lost."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    return path.rename(aside)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under `path` only when the block ends well, replacing an older one.
@@ -50,7 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Yields a temporary folder beside `path` to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
     try:
         yield temporary
         for file in temporary.rglob("*"):

@@ -41,7 +41,9 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
         if not local and not _in_hub_cache(name_or_path, revision):
             # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
             HfApi().model_info(name_or_path, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        config = AutoConfig.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=False
+        )
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         near = difflib.get_close_matches(name_or_path, SIZES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -85,11 +87,26 @@ def load(
         model = build(config, seed=0).to(precision)
     else:
         try:
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=precision)
-        except (OSError, ValueError) as error:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                name,
+                revision=revision,
+                dtype=precision,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:  # each file format has errors of its own
             raise ValueError(
                 f"subject: {name!r} cannot be loaded ({_first_line(error)})"
             ) from error
+        # transformers fills what a checkpoint lacks with random weights and only warns.
+        for what in ("missing_keys", "mismatched_keys"):
+            if keys := sorted(map(str, found[what])):
+                raise ValueError(
+                    f"subject: {name!r} does not fit its configuration: {len(keys)} "
+                    f"{what.replace('_', ' ')}, such as {keys[0]}"
+                )
+        if unused := sorted(map(str, found["unexpected_keys"])):
+            logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
         tokenizer = _load_tokenizer(name, revision)
     return model.to(place).eval(), tokenizer
 

@@ -24,7 +24,7 @@ def count_to_cut(units: int, amount: float) -> int:
         ValueError: the amount is not a fraction from 0 to 1.
     """
     check_amount(amount)
-    return round(amount * units)
+    return round(float(amount) * units)
 
 
 def check_amount(amount: float) -> None:

@@ -50,6 +50,8 @@ def read_run(folder: Path) -> Run:
             continue
         try:
             record = read_checked(path, Record)
+            if record["id"] != identity:
+                raise ValueError(f"{path}: holds the point {record['id']}")
         except ValueError as error:  # said in the report; the next run does the point again
             failures[f"{path.name}, not used"] = str(error)
             missing += 1

@@ -30,7 +30,7 @@ class Point:
     @property
     def label(self) -> str:
         """How progress and errors name the point."""
-        return f"{self.subject.name} {self.cut.method} {self.amount:.0%} seed {self.seed}"
+        return f"{self.subject.name} {self.cut.method} {100 * self.amount:g}% seed {self.seed}"
 
     @property
     def unit(self) -> str:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
@@ -17,6 +25,14 @@ from resprout.train.options import SharedTraining, TrainingOptions
 
 MeasureName = Literal["loss", "text"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _is_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("is not text: it holds half a surrogate pair") from error
+    return value
 
 
 class Part(BaseModel):
@@ -87,7 +103,7 @@ class CutSpec(Part):
 class TextSpec(Part):
     """The text measure: prompts by category and how they are continued."""
 
-    prompts: dict[str, str] = Field(min_length=1)
+    prompts: dict[str, Annotated[str, AfterValidator(_is_text)]] = Field(min_length=1)
     new_tokens: int = Field(default=40, ge=1, le=2**20)
     temperature: float = Field(default=0.7, ge=0)
     top_k: int = Field(default=40, ge=0, lt=2**31)
@@ -141,6 +157,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.MarkedYAMLError(
@@ -175,6 +193,8 @@ def read_spec(path: str | Path) -> StudySpec:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({_where(error)})") from error
+    except (RecursionError, ValueError) as error:  # too deep; a number that is none, by its tag
+        raise ValueError(f"{path}: not valid YAML ({str(error) or 'nested too deep'})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: got {_shown(values)}, allowed is a mapping of a study's fields")
     try:

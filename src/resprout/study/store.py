@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resprout.files import write_json, write_text
+from resprout.files import TEMPORARY, write_json, write_text
 from resprout.record import Record, StudyFile, read_checked
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
@@ -74,9 +74,10 @@ class Store:
                 lock.release()
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed run had not finished writing: only hidden temporary names."""
-        for parent in (self.folder, self.points, *self.folder.glob("*/")):
-            for leftover in parent.glob(".*.*"):
+        """Remove what a killed run had not finished writing: our own temporary names alone."""
+        own = ("points", "data", "subjects", "charts")
+        for parent in (self.folder, *(self.folder / name for name in own)):
+            for leftover in parent.glob(f"{TEMPORARY}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:

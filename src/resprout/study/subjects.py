@@ -13,9 +13,10 @@ from transformers.utils import cached_file
 
 from resprout.data import sources
 from resprout.data.sources import Document
+from resprout.data.tokenizer import digest as tokenizer_digest
 from resprout.data.tokenizer import for_transformers
-from resprout.data.tokens import MANIFEST, TokenSet, prepare
-from resprout.files import new_folder, read_json, write_json
+from resprout.data.tokens import TokenSet, prepare
+from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
 from resprout.measure.stage import stage
 from resprout.models import sizes
 from resprout.models.sizes import SIZES, build
@@ -82,6 +83,7 @@ class Subjects:
         self.device = device
         self.notice = notice
         self._tokens: dict[str, TokenSet] = {}
+        self._tokenizers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     @cached_property
     def documents(self) -> list[Document]:
@@ -91,23 +93,46 @@ class Subjects:
     def tokens(self, subject: SubjectSpec) -> TokenSet:
         """The study's text in the tokens of a subject, prepared once per tokenizer."""
         data = self.spec.data
-        maker: dict[str, Any] = {"train_tokenizer": data.train_tokenizer}
-        if subject.model not in SIZES:
-            maker = {"model": subject.model, "revision": subject.revision}
+        maker, named = self._tokenizer(subject)
         key = digest(
             {
                 "documents": sources.digest(self.documents),
                 "held_out": data.held_out,
-                "maker": maker,
+                "maker": named,
             }
         )
         if key not in self._tokens:
             path = self.folder / "data" / key
-            if not (path / MANIFEST).is_file():
+            if path.exists() and not _is_whole(path):
+                self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
+            if not path.exists():
                 self.notice(f"tokenising {data.source} for {subject.name}")
-                self._prepare(subject, path)
+                prepare(self.documents, path, data.held_out, source=data.source, **maker)
             self._tokens[key] = TokenSet.open(path)
         return self._tokens[key]
+
+    def _tokenizer(self, subject: SubjectSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `prepare` is told of a subject's tokenizer, and what names that tokenizer."""
+        if subject.name not in self._tokenizers:
+            self._tokenizers[subject.name] = self._find_tokenizer(subject)
+        return self._tokenizers[subject.name]
+
+    def _find_tokenizer(self, subject: SubjectSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+        if subject.model in SIZES:
+            size = self.spec.data.train_tokenizer
+            return {"vocab_size": size}, {"train_tokenizer": size}
+        try:
+            own = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
+        except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ValueError(f"subject {subject.name!r}: no tokenizer ({reason})") from error
+        if not own.is_fast or own.eos_token_id is None:
+            raise ValueError(
+                f"subject {subject.name!r}: its tokenizer has no fast form or no end of text"
+            )
+        end = own.eos_token_id
+        named = {"tokenizer": tokenizer_digest(own.backend_tokenizer), "end_of_text": end}
+        return {"tokenizer": own.backend_tokenizer, "end_of_text": end}, named
 
     def check_lengths(self, subject: SubjectSpec) -> None:
         """Refuse what only the tokens tell, before training: text or prompts of the wrong length.
@@ -138,18 +163,6 @@ class Subjects:
                     f"text.prompts.{category}: needs {needed} positions with its "
                     f"{text.new_tokens} new tokens, allowed are the {limit} of {subject.name!r}"
                 )
-
-    def _prepare(self, subject: SubjectSpec, path: Path) -> None:
-        data = self.spec.data
-        maker: dict[str, Any] = {"vocab_size": data.train_tokenizer}
-        if subject.model not in SIZES:
-            own = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
-            if not own.is_fast or own.eos_token_id is None:
-                raise ValueError(
-                    f"subject {subject.name!r}: its tokenizer has no fast form or no end of text"
-                )
-            maker = {"tokenizer": own.backend_tokenizer, "end_of_text": own.eos_token_id}
-        prepare(self.documents, path, data.held_out, source=data.source, **maker)
 
     def recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
         """All that determines a subject's weights."""
@@ -183,7 +196,9 @@ class Subjects:
             return Grown(model, tokenizer, _weights_digest(subject), {})
         name = digest(self.recipe(subject, seed))
         path = self.folder / "subjects" / name
-        if not (path / HISTORY).is_file():
+        if path.exists() and not _is_as_grown(path):
+            self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
+        if not path.exists():
             self._grow(subject, seed, path)
         model, tokenizer = load(path, device=self.device)
         assert tokenizer is not None
@@ -226,6 +241,26 @@ class Subjects:
         return int(getattr(model.config, "max_position_embeddings", self.spec.data.window))
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether prepared data is as it was written: every token, and the tokenizer."""
+    try:
+        tokens = TokenSet.open(path)
+        same = tokenizer_digest(tokens.tokenizer()) == tokens.tokenizer_digest
+        for name, entry in tokens.manifest["splits"].items():
+            same = same and file_sha256(path / f"{name}.bin") == entry["sha256"]
+    except Exception:  # whatever a broken file makes its reader raise
+        return False
+    return same
+
+
+def _is_as_grown(path: Path) -> bool:
+    """Whether a grown subject's files are those that were written."""
+    try:
+        return bool(read_json(path / HISTORY)["weights_sha256"] == _files_digest(path))
+    except Exception:  # whatever a broken file makes its reader raise
+        return False
+
+
 def _shape(config: PreTrainedConfig) -> dict[str, Any]:
     """A configuration without what does not change the model."""
     values: dict[str, Any] = config.to_dict()
@@ -244,11 +279,9 @@ def _weights_digest(subject: SubjectSpec) -> str:
 
 
 def _files_digest(folder: Path) -> str:
-    """sha256 over the configuration and the weights of a model folder."""
+    """sha256 over the configuration, the weights and the tokenizer of a model folder."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("tokenizer*.json")]
     total = hashlib.sha256()
-    for file in sorted(
-        [*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]
-    ):
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
+    for file in sorted([*files, folder / "config.json"]):
+        total.update(file_sha256(file).encode())
     return total.hexdigest()

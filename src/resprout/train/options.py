@@ -1,6 +1,6 @@
 """What a training run is: the numbers that, with model, data and seed, determine its outcome."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class SharedTraining(BaseModel):
@@ -33,3 +33,11 @@ class TrainingOptions(SharedTraining):
     def identity(self) -> dict[str, float]:
         """What determines the result: all but how often checkpoints are written."""
         return self.model_dump(exclude={"checkpoint_every"})
+
+
+def one_line(error: ValidationError) -> str:
+    """The first thing wrong with options: the field, the value got and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    allowed = first["msg"].removeprefix("Input should be ")
+    return f"{field}: got {first['input']!r}, allowed is {allowed}"

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import Tokens, TokenSet
 from resprout.pruning.cut import Cut
-from resprout.train.options import TrainingOptions
+from resprout.train.options import TrainingOptions, one_line
 from resprout.train.trainer import TrainingResult, train
 
 
@@ -59,20 +60,18 @@ def recover(
     if low is not None:
         raise ValueError(f"model: has weights in {low}; recovery needs fp32 (load with dtype=None)")
     limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", 1024)
-    if window is not None and not 1 <= window <= limit:
+    if window is not None and not (isinstance(window, int) and 1 <= window <= limit):
         raise ValueError(f"window: got {window}, allowed is 1 to the model's {limit} positions")
-    for name, value, least in (("steps", steps, 0), ("batch_windows", batch_windows, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: got {value!r}, allowed is a whole number from {least}")
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate: got {learning_rate!r}, allowed is a number above 0")
-    options = TrainingOptions(
-        steps=steps,
-        batch_windows=batch_windows,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
-    )
+    try:
+        options = TrainingOptions(
+            steps=steps,
+            batch_windows=batch_windows,
+            learning_rate=learning_rate,
+            warmup_steps=warmup_steps,
+            weight_decay=weight_decay,
+        )
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from error
     with tempfile.TemporaryDirectory(prefix="resprout-") as work:
         return train(
             model,

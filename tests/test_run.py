@@ -390,3 +390,56 @@ def test_killed_anywhere_it_continues(finished, tmp_path, moment):
     assert [without_clocks(r) for r in again.records] == [
         without_clocks(r) for r in outcome.records
     ]
+
+
+def test_broken_kept_files_are_set_aside_and_made_again(finished, tmp_path):
+    import shutil
+
+    file, out, outcome, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(out, copy)
+    shutil.rmtree(copy / "points")
+    (copy / "points").mkdir()
+    data = next((copy / "data").iterdir()) / "train.bin"
+    data.write_bytes(b"\0" * data.stat().st_size)
+    for subject in list((copy / "subjects").iterdir()):
+        weights = bytearray((subject / "model.safetensors").read_bytes())
+        weights[-4000:] = bytes(4000)
+        (subject / "model.safetensors").write_bytes(weights)
+    again, lines = run(file, copy)
+    assert sum("is broken; set aside" in line for line in lines) == 3
+    assert [without_clocks(r) for r in again.records] == [
+        without_clocks(r) for r in outcome.records
+    ]
+
+
+def test_other_tokens_are_other_points(shared, small_study, write_study, tmp_path):
+    """The tokenizer of a local model changes: its points are done again, on its new tokens."""
+    import shutil
+
+    model = tmp_path / "model"
+    model.mkdir()
+    for part in (shared / "models" / "stories260K").iterdir():
+        shutil.copyfile(part, model / part.name)
+    del small_study["training"], small_study["data"]["train_tokenizer"]
+    small_study["subjects"] = [{"name": "stories", "model": str(model)}]
+    small_study["measures"] = ["loss"]
+    small_study["cuts"][0]["amounts"] = [0]
+    first, _ = run(write_study(small_study), tmp_path / "run")
+    words = json.loads((model / "tokenizer.json").read_text())
+    words["model"]["merges"] = words["model"]["merges"][:-50]
+    (model / "tokenizer.json").write_text(json.dumps(words))
+    second, _ = run(write_study(small_study), tmp_path / "run")
+    assert second.computed == 1
+    assert first.records[0]["digests"]["tokens"] != second.records[0]["digests"]["tokens"]
+
+
+def test_a_model_with_missing_weights_is_refused(shared, tmp_path):
+    import shutil
+
+    for part in (shared / "models" / "stories260K").iterdir():
+        shutil.copyfile(part, tmp_path / part.name)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 9}))
+    with pytest.raises(ValueError, match="36 missing keys"):
+        resprout.load(tmp_path)

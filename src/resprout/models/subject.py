@@ -49,7 +49,7 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
-            f"local model folder, nor to be had from the Hub ({_first_line(error)}){hint}"
+            f"local model folder, nor to be had from the Hub ({first_line(error)}){hint}"
         ) from error
     assert isinstance(config, PreTrainedConfig)
     return config
@@ -95,9 +95,7 @@ def load(
                 output_loading_info=True,
             )
         except Exception as error:  # each file format has errors of its own
-            raise ValueError(
-                f"subject: {name!r} cannot be loaded ({_first_line(error)})"
-            ) from error
+            raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
         # transformers fills what a checkpoint lacks with random weights and only warns.
         for what in ("missing_keys", "mismatched_keys"):
             if keys := sorted(map(str, found[what])):
@@ -131,7 +129,7 @@ def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return found
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """A library's error as one short line."""
     lines: list[Any] = [line.strip() for line in str(error).splitlines() if line.strip()]
     return str(lines[0])[:200] if lines else type(error).__name__

@@ -20,7 +20,7 @@ from resprout.files import file_sha256, new_folder, read_json, set_aside, write_
 from resprout.measure.stage import stage
 from resprout.models import sizes
 from resprout.models.sizes import SIZES, build
-from resprout.models.subject import load, load_configuration
+from resprout.models.subject import first_line, load, load_configuration
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
 from resprout.train.trainer import train
@@ -90,13 +90,17 @@ class Subjects:
         """The study's text, read once."""
         return sources.read_source(self.spec.data.source)
 
+    @cached_property
+    def _documents_digest(self) -> str:
+        return sources.digest(self.documents)
+
     def tokens(self, subject: SubjectSpec) -> TokenSet:
         """The study's text in the tokens of a subject, prepared once per tokenizer."""
         data = self.spec.data
         maker, named = self._tokenizer(subject)
         key = digest(
             {
-                "documents": sources.digest(self.documents),
+                "documents": self._documents_digest,
                 "held_out": data.held_out,
                 "maker": named,
             }
@@ -124,8 +128,9 @@ class Subjects:
         try:
             own = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
         except Exception as error:  # many libraries' errors, all meaning that it cannot be had
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(f"subject {subject.name!r}: no tokenizer ({reason})") from error
+            raise ValueError(
+                f"subject {subject.name!r}: no tokenizer ({first_line(error)})"
+            ) from error
         if not own.is_fast or own.eos_token_id is None:
             raise ValueError(
                 f"subject {subject.name!r}: its tokenizer has no fast form or no end of text"

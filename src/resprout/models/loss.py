@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from resprout.models.cross_entropy import linear_cross_entropy
+
 LossFunction = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
 _TOLERANCE = 1e-3  # nats; the two paths add in another order, in bf16 under autocast
 
@@ -22,30 +24,23 @@ def logits_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Tens
 
 
 def fused_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The same, without ever holding all logits (B, T, V): torch's chunked head and loss."""
+    """The same, without ever holding all logits (B, T, V)."""
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     head = model.get_output_embeddings()
-    return F.linear_cross_entropy(
-        hidden.flatten(0, 1),
-        head.weight,
-        targets.flatten(),
-        linear_bias=head.bias,
-        options=torch.nn.LinearCrossEntropyOptions(),
-    )
+    return linear_cross_entropy(hidden.flatten(0, 1), head.weight, targets.flatten())
 
 
 @torch.no_grad()
 def choose_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> LossFunction:
-    """`fused_loss` where this torch has it and the model's head is a plain product, else logits.
+    """`fused_loss` where the model's head is a plain product, else `logits_loss`.
 
     Whether the head is plain is decided by trying (models scale or cap their logits in many
     ways): both are computed once on the given batch and have to agree.
     """
     head = model.get_output_embeddings()
-    if not hasattr(torch.nn, "LinearCrossEntropyOptions") or not isinstance(head, nn.Linear):
+    # Exactly nn.Linear: an adapter or a hook around it would be left out. No bias: none is added.
+    if type(head) is not nn.Linear or head.bias is not None or model.base_model is model:
         return logits_loss
-    if model.base_model is model or inputs.device.type != "cpu":
-        return logits_loss  # the chunked loss has been measured on the CPU only
     training = model.training
     model.eval()
     try:

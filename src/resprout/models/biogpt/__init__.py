@@ -2,10 +2,14 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from resprout.models.biogpt.configuration import BioGPTConfig
-from resprout.models.biogpt.modeling import BioGPTForCausalLM, BioGPTModel
+from .configuration import BioGPTConfig
+from .modeling import BioGPTForCausalLM, BioGPTModel
 
 AutoConfig.register(BioGPTConfig.model_type, BioGPTConfig, exist_ok=True)
 AutoModelForCausalLM.register(BioGPTConfig, BioGPTForCausalLM, exist_ok=True)
+
+# Saved folders carry this code, so that others load them with `trust_remote_code=True` alone.
+BioGPTConfig.register_for_auto_class()
+BioGPTForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = ["BioGPTConfig", "BioGPTForCausalLM", "BioGPTModel"]

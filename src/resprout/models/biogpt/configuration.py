@@ -4,7 +4,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from resprout.models.biogpt.layout import cortical_layout, feedback_pairs
+from .layout import cortical_layout, feedback_pairs
+
+NMDA_MODES = ("off", "trace")
 
 
 class BioGPTConfig(PreTrainedConfig):
@@ -20,6 +22,8 @@ class BioGPTConfig(PreTrainedConfig):
         conv_kernel_size: how many positions (this one and earlier) the temporal convolution sees.
         dropout: probability used inside the soma FFN while training.
         n_passes: 1, or 2 to run the layers again on gated feedback from the late zone.
+        nmda: `off` (as published: the decays are carried, and unused) or `trace` (values are
+            enriched by an exponentially decaying trace of earlier ones).
         cortical_layout: branch counts per neuron per layer; None = the published rule.
         feedback_pairs: [source layer, target layer] pairs; None = the published rule.
 
@@ -41,10 +45,11 @@ class BioGPTConfig(PreTrainedConfig):
     conv_kernel_size: int = 5
     dropout: float | int = 0.0
     n_passes: int = 1
+    nmda: str = "off"
     cortical_layout: list[list[int]] | None = None
     feedback_pairs: list[list[int]] | None = None
     layer_norm_eps: float = 1e-5
-    use_cache: bool = False
+    use_cache: bool = True
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 0
     pad_token_id: int | None = None
@@ -72,6 +77,8 @@ class BioGPTConfig(PreTrainedConfig):
             raise ValueError(f"dropout: got {self.dropout!r}, allowed is 0 up to (not with) 1")
         if self.n_passes not in (1, 2):
             raise ValueError(f"n_passes: got {self.n_passes!r}, allowed are 1 and 2")
+        if self.nmda not in NMDA_MODES:
+            raise ValueError(f"nmda: got {self.nmda!r}, allowed are {', '.join(NMDA_MODES)}")
         if self.cortical_layout is None:
             self.cortical_layout = cortical_layout(self.hidden_size, self.num_hidden_layers)
         if self.feedback_pairs is None:

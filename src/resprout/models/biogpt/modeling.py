@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from resprout.models.biogpt.configuration import BioGPTConfig
-from resprout.models.biogpt.neurons import CorticalLayer, DendriticNeuron
+from .cache import adopt
+from .configuration import BioGPTConfig
+from .neurons import CorticalLayer, DendriticNeuron
 
 
 class FeedbackConnection(nn.Module):
@@ -39,6 +42,7 @@ class BioGPTPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["CorticalLayer"]  # noqa: RUF012 (transformers wants a list)
     _supports_sdpa = True
+    _can_compile_fullgraph = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -67,6 +71,7 @@ class BioGPTModel(BioGPTPreTrainedModel):
         self.token_emb = nn.Embedding(config.vocab_size, D)
         self.pos_emb = nn.Embedding(config.max_position_embeddings, D)
         layout = config.cortical_layout or []
+        self.neurons_per_pass = sum(map(len, layout))
         self.layers = nn.ModuleList(CorticalLayer(config, counts) for counts in layout)
         # Present (and counted) with one pass too, as published; used only with two.
         self.feedback_connections = nn.ModuleDict(
@@ -93,71 +98,131 @@ class BioGPTModel(BioGPTPreTrainedModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
-    ) -> BaseModelOutput:
-        """Run the layers.
+    ) -> BaseModelOutputWithPast:
+        """Run the layers over T new positions.
 
         Args:
             input_ids: (B, T) token ids; or give `inputs_embeds`, (B, T, D).
-            attention_mask: (B, T), 0 = padding; left or right padding, no gaps.
-            output_hidden_states: also return the input and every layer's output, L + 1 tensors.
-            kwargs: accepted for transformers' callers (`use_cache=False`, `return_dict`).
+            attention_mask: (B, S), 0 = padding, S counting the cached positions too; left or right
+                padding, no gaps.
+            position_ids: (B, T); None = counted from the attention mask.
+            past_key_values: an empty cache, or one that this model has filled.
+            use_cache: return a cache; None = the configuration's, and no cache while training.
+            output_hidden_states: also return the input and every layer's output, L + 1 tensors of
+                (B, T, D), the last one after the last LayerNorm; with two passes those of the second.
+            kwargs: accepted for transformers' callers (`return_dict`).
 
         Returns:
-            `last_hidden_state` (B, T, D), after the last LayerNorm.
+            `last_hidden_state` (B, T, D), after the last LayerNorm, and `past_key_values`.
 
         Raises:
-            ValueError: more positions than `max_position_embeddings`, or neither/both inputs.
+            ValueError: more positions than `max_position_embeddings`, neither or both inputs,
+                a cache of another model, or attentions asked for.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if kwargs.get("output_attentions"):
+            raise ValueError("output_attentions: got True, BioGPT does not keep attention weights")
         x = self.token_emb(input_ids) if inputs_embeds is None else inputs_embeds
-        T = x.shape[1]
-        limit = self.config.max_position_embeddings
-        if limit < T:
-            raise ValueError(
-                f"input_ids: got {T} positions, allowed are up to max_position_embeddings={limit}"
-            )
-        attention, token_mask, positions = _masks(attention_mask, T, x.device)
+        if use_cache is None:
+            use_cache = self.config.use_cache and not self.training
+        if self.gradient_checkpointing and self.training:
+            use_cache, past_key_values = False, None
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache()
+        if past_key_values is not None:
+            adopt(past_key_values, self.config.n_passes * self.neurons_per_pass)
+        positions, token_mask = self._place(x, attention_mask, position_ids, past_key_values)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+        )
         x = x + self.pos_emb(positions)
-        states = [x]
-        for layer in self.layers:
-            states.append(layer(states[-1], attention, token_mask))
+        states = self._run(x, mask, token_mask, past_key_values, first_cell=0)
         x = states[-1]
         if self.pass_weights is not None:
             enriched = states[0]
             for source, target in self.config.feedback_pairs or []:
                 connection = self.feedback_connections[f"fb_{source}_to_{target}"]
                 enriched = connection(enriched, states[source + 1])
-            again = [enriched]
-            for layer in self.layers:
-                again.append(layer(again[-1], attention, token_mask))
+            again = self._run(enriched, mask, token_mask, past_key_values, self.neurons_per_pass)
             share = torch.softmax(self.pass_weights, dim=0)
             x = share[0] * states[-1] + share[1] * again[-1]
             states = again
+        x = self.ln_f(x)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        return BaseModelOutput(
-            last_hidden_state=self.ln_f(x),
-            hidden_states=tuple(states) if output_hidden_states else None,
+        return BaseModelOutputWithPast(
+            last_hidden_state=x,
+            past_key_values=past_key_values if use_cache else None,
+            hidden_states=(*states[:-1], x) if output_hidden_states else None,
         )
 
+    def _run(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        token_mask: Tensor | None,
+        past_key_values: Cache | None,
+        first_cell: int,
+    ) -> list[Tensor]:
+        """One pass: the input and every layer's output, each (B, T, D)."""
+        states = [x]
+        for layer in self.layers:
+            states.append(
+                layer(
+                    states[-1],
+                    mask,
+                    token_mask,
+                    past_key_values=past_key_values,
+                    first_cell=first_cell,
+                )
+            )
+            first_cell += len(layer.neurons)
+        return states
 
-def _masks(
-    attention_mask: Tensor | None, T: int, device: torch.device
-) -> tuple[Tensor | None, Tensor | None, Tensor]:
-    """Attention mask (B, 1, T, T) or None, token mask (B, T) or None, position ids."""
-    positions = torch.arange(T, device=device)
-    if attention_mask is None or bool(attention_mask.all()):
-        return None, None, positions
-    token_mask = attention_mask.bool()
-    causal = positions[None, :] <= positions[:, None]  # (T, T)
-    allowed = causal & token_mask[:, None, None, :]
-    # A padding row attends to itself alone: an empty row would be NaN.
-    allowed = allowed | torch.eye(T, dtype=torch.bool, device=device)
-    return allowed, token_mask, (token_mask.long().cumsum(-1) - 1).clamp(min=0)
+    def _place(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        positions: Tensor | None,
+        past_key_values: Cache | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Position ids, (B or 1, T), and which of the new positions are tokens, (B, T) or None."""
+        T, limit = x.shape[1], self.config.max_position_embeddings
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        padded = attention_mask is not None and attention_mask.ndim == 2
+        if padded and not torch.compiler.is_compiling():
+            assert attention_mask is not None
+            padded = not bool(attention_mask.all())
+        token_mask = None
+        if padded:
+            assert attention_mask is not None
+            # Of a static cache's whole room, a mask may cover more than has been written.
+            upto = past + T if isinstance(past, int) else attention_mask.shape[1]
+            token_mask = attention_mask[:, upto - T : upto].bool()
+        if positions is None:
+            if padded and attention_mask is not None:
+                positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, upto - T : upto]
+            else:
+                positions = (torch.arange(T, device=x.device) + past)[None]
+        if not torch.compiler.is_compiling():
+            # Counted without a look at the tensor where possible: on a GPU a look waits for it.
+            last = past + T if isinstance(past, int) and not padded else int(positions.max()) + 1
+            if last > limit:
+                raise ValueError(
+                    f"input_ids: got {last} positions, allowed are up to "
+                    f"max_position_embeddings={limit}"
+                )
+        return positions, token_mask
 
 
 class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
@@ -182,18 +247,28 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
-    ) -> CausalLMOutput:
-        """Logits (B, T, V) and, with `labels` (B, T; -100 = ignored), the shifted causal loss."""
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, T, V) and, with `labels` (B, T; -100 = ignored), the shifted causal loss.
+
+        The other arguments, and the errors, are those of `BioGPTModel.forward`.
+        """
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            output_attentions=kwargs.pop("output_attentions", None),
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
@@ -202,26 +277,30 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
-        return CausalLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+        )
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        # The model has no cache yet: generation runs the whole context for each token.
-        return False
-
-    def prepare_inputs_for_generation(
+    def _validate_generated_length(
         self,
-        input_ids: Tensor,
-        next_sequence_length: int | None = None,
-        past_key_values: None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """The whole context each time, whatever `use_cache` says: without a cache, it is needed."""
-        if inputs_embeds is not None:
-            raise ValueError("inputs_embeds: generation needs input_ids, the model has no cache")
-        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if (keep := kwargs.get("logits_to_keep")) is not None:
-            inputs["logits_to_keep"] = keep
-        return inputs
+        generation_config: GenerationConfig,
+        input_ids_length: int,
+        has_default_max_length: bool,
+    ) -> None:
+        """Refuse a length that has no positions before generating, rather than in its middle.
+
+        transformers only warns. The last token generated is never read: it needs no position.
+        """
+        limit = self.config.max_position_embeddings
+        if not has_default_max_length and (generation_config.max_length or 0) > limit + 1:
+            raise ValueError(
+                f"max_length: got {generation_config.max_length} tokens (prompt of "
+                f"{input_ids_length} and new ones), allowed are up to "
+                f"max_position_embeddings={limit} and one more"
+            )
+        super()._validate_generated_length(
+            generation_config, input_ids_length, has_default_max_length
+        )

@@ -1,36 +1,63 @@
-"""The dendritic layer: neurons made of branches, computed together where they share a shape.
+"""The dendritic layer: neurons made of branches, side by side on one input.
 
-Shapes: B batch, T time, D model width, N neurons of the layer, n branches of a neuron,
-d = D / n branch width, m neurons of one group (equal n), G = m * n branches of that group.
-The formulas are those of the published BioGPT program; each neuron keeps its own parameters
-under the published names, and the layer stacks them for the products.
+Shapes: B batch, T time, D model width, n branches of a neuron, d = D / n branch width.
+The formulas and the parameters' names are those of the published BioGPT program. Every matrix is
+applied by calling its module, so hooks, adapters (LoRA) and parametrisations on them take effect.
 """
-
-from itertools import groupby
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from resprout.models.biogpt.configuration import BioGPTConfig
+from .attention import causal_attention
+from .configuration import BioGPTConfig
+from .trace import enrich
+
+# From so many positions on, a CPU convolves faster by its own kernel than by copies and products.
+LONG = 32
+
+
+class BranchConv1d(nn.Conv1d):
+    """A grouped convolution over time, (B, C, K - 1 + T) -> (B, C', T), as one product per branch.
+
+    Exactly `nn.Conv1d` in its numbers and parameters. Grouped convolution kernels are slow for one
+    tap, for a GPU and for the single position of decoding (where they reorder the weights first).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; positions before the first have to be in `x`."""
+        taps, n, B = self.kernel_size[0], self.groups, x.shape[0]
+        T = x.shape[-1] - taps + 1
+        if taps > 1 and T >= LONG and x.device.type == "cpu":
+            return super().forward(x)
+        x = x.unflatten(1, (n, -1))  # (B, n, d, K - 1 + T)
+        if taps > 1:
+            x = x.unfold(-1, taps, 1).transpose(-1, -2).flatten(2, 3)  # (B, n, d * K, T)
+        weight = self.weight.view(n, -1, x.shape[2])  # (n, d', d * K)
+        assert self.bias is not None
+        bias = self.bias.view(n, -1, 1)
+        if B > 1:
+            weight, bias = weight.repeat(B, 1, 1), bias.repeat(B, 1, 1)
+        return torch.baddbmm(bias, weight, x.flatten(0, 1)).view(B, -1, T)
 
 
 class DendriticNeuron(nn.Module):
-    """One neuron's parameters; `CorticalLayer` computes all neurons of a layer together."""
+    """One cell, (B, T, D) -> (B, T, D): branches that attend, remember and digest, then a soma."""
 
     def __init__(self, config: BioGPTConfig, branches: int):
         super().__init__()
         D, e = config.hidden_size, config.branch_expansion
         self.branches = branches
+        self.taps = config.conv_kernel_size
+        self.nmda = config.nmda == "trace"
         self.qkv = nn.Linear(D, 3 * D, bias=False)
-        # One decay per channel, kept because published checkpoints have it; the published
-        # training never used it (its trace was always empty).
+        # One decay per channel; published checkpoints have it also where it is not used.
         self.nmda_decay = nn.Parameter(torch.empty(1, branches, 1, D // branches))
-        self.temporal_conv = nn.Conv1d(D, D, config.conv_kernel_size, groups=branches)
-        self.ff_up = nn.Conv1d(D, e * D, 1, groups=branches)
-        self.ff_down = nn.Conv1d(e * D, D, 1, groups=branches)
+        self.temporal_conv = BranchConv1d(D, D, self.taps, groups=branches)
+        self.ff_up = BranchConv1d(D, e * D, 1, groups=branches)
+        self.ff_down = BranchConv1d(e * D, D, 1, groups=branches)
         self.branch_norm = nn.GroupNorm(branches, D, eps=config.layer_norm_eps)
         self.soma_proj = nn.Linear(D, D, bias=False)
         self.ln_soma = nn.LayerNorm(D, eps=config.layer_norm_eps)
@@ -41,6 +68,44 @@ class DendriticNeuron(nn.Module):
             nn.Linear(config.soma_width, D),
         )
 
+    def forward(
+        self,
+        h: Tensor,
+        attention_mask: Tensor | None = None,
+        token_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        cell: int = 0,
+    ) -> Tensor:
+        """The soma's output.
+
+        Args:
+            h: (B, T, D), the layer's normed input.
+            attention_mask: (B or 1, 1, T, S), True = may attend; None = plain causal.
+            token_mask: (B, T) boolean, False = padding; None = no padding.
+            past_key_values: the cache, read and extended.
+            cell: which of the cache's layers belongs to this neuron in this pass.
+        """
+        B, T, D = h.shape
+        past = None if past_key_values is None else past_key_values.layers[cell]
+        q, k, v = self.qkv(h).view(B, T, 3, self.branches, -1).permute(2, 0, 3, 1, 4)  # (B,n,T,d)
+        if self.nmda:
+            if token_mask is not None:
+                v = v.masked_fill(~token_mask[:, None, :, None], 0)
+            v = enrich(v, self.nmda_decay, None if past is None else past.last_value())
+        if past_key_values is not None:
+            k, v = past_key_values.update(k, v, cell)
+        a = causal_attention(q, k, v, attention_mask)
+        a = a.transpose(2, 3).reshape(B, D, T)  # channels, branch-major
+        if token_mask is not None:
+            # The convolution must see zeros at padding, as it does before the first token.
+            a = a.masked_fill(~token_mask[:, None], 0)
+        seen = F.pad(a, (self.taps - 1, 0)) if past is None else past.with_conv_inputs(a, self.taps)
+        c = a + self.temporal_conv(seen)
+        f = self.ff_down(F.gelu(self.ff_up(c)))
+        r = (a + f).transpose(1, 2).reshape(B * T, D)  # each position normed by itself
+        s = self.soma_proj(self.branch_norm(r)).view(B, T, D)
+        return s + self.soma_ffn(self.ln_soma(s))
+
 
 class CorticalLayer(GradientCheckpointingLayer):
     """`x + sum_i softmax(w)_i * P_i neuron_i(LayerNorm(x))`, (B, T, D) -> (B, T, D)."""
@@ -48,103 +113,26 @@ class CorticalLayer(GradientCheckpointingLayer):
     def __init__(self, config: BioGPTConfig, branch_counts: list[int]):
         super().__init__()
         D = config.hidden_size
-        self.eps = config.layer_norm_eps
-        self.dropout = config.dropout
         self.neuron_weights = nn.Parameter(torch.empty(len(branch_counts)))
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.neurons = nn.ModuleList(DendriticNeuron(config, count) for count in branch_counts)
         self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in branch_counts)
-        # Neighbours with as many branches have tensors of one shape: one product for all.
-        self.group_sizes = [len(list(run)) for _, run in groupby(branch_counts)]
 
     def forward(
-        self, x: Tensor, attention_mask: Tensor | None = None, token_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None = None,
+        token_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        first_cell: int = 0,
     ) -> Tensor:
-        """Apply the layer.
+        """Apply the layer; arguments as in `DendriticNeuron.forward`.
 
-        Args:
-            x: (B, T, D).
-            attention_mask: (B, 1, T, T) boolean, True = may attend; None = plain causal.
-            token_mask: (B, T) boolean, False = padding; None = no padding.
+        `first_cell` is the cache layer of the first neuron, the others follow.
         """
         h = self.ln(x)
-        # All neurons read the same input: one product gives every q, k and v.
-        qkv = F.linear(
-            h, torch.cat([n.get_parameter("qkv.weight") for n in self.neurons])
-        )  # (B,T,N*3D)
-        qkv = qkv.unflatten(-1, (len(self.neurons), 3, -1))  # (B, T, N, 3, D)
-        somas: list[Tensor] = []
-        members = cast(list[DendriticNeuron], list(self.neurons))
-        for group_qkv in qkv.split(self.group_sizes, dim=2):
-            neurons = members[len(somas) : len(somas) + group_qkv.shape[2]]
-            somas += self._group(neurons, group_qkv, attention_mask, token_mask)
         share = torch.softmax(self.neuron_weights, dim=0)
-        mixed = torch.cat([share[i] * soma for i, soma in enumerate(somas)], dim=-1)  # (B*T, N*D)
-        projection = torch.cat(
-            [p.get_parameter("weight") for p in self.neuron_projs], dim=1
-        )  # (D, N*D)
-        return x + F.linear(mixed, projection).view_as(x)
-
-    def _group(
-        self,
-        neurons: list[DendriticNeuron],
-        qkv: Tensor,
-        attention_mask: Tensor | None,
-        token_mask: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        """Soma outputs of `neurons`, all of n branches; each (B*T, D). `qkv`: (B, T, m, 3, D)."""
-
-        def stacked(name: str) -> Tensor:
-            """That parameter of all neurons as one tensor with a leading axis m."""
-            own: list[Tensor] = [neuron.get_parameter(name) for neuron in neurons]
-            return own[0][None] if len(own) == 1 else torch.stack(own)  # of one: a view, no copy
-
-        B, T, m, _, D = qkv.shape
-        n = neurons[0].branches
-        G, d = m * n, D // n
-        q, k, v = qkv.unflatten(-1, (n, d)).permute(3, 0, 2, 4, 1, 5).flatten(2, 3)  # 3x (B,G,T,d)
-        a = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=attention_mask, is_causal=attention_mask is None
-        )
-        if token_mask is not None:
-            # The convolution must see zeros at padding, as it does before the first token.
-            a = a * token_mask[:, None, :, None].to(a.dtype)
-
-        # c = a + conv(a): each branch mixes its own channels over the last `taps` positions.
-        kernel = stacked("temporal_conv.weight").flatten(0, 1)  # (m*D, d, taps)
-        bias = stacked("temporal_conv.bias").flatten()
-        channels = a.transpose(2, 3).reshape(B, G * d, T)
-        taps = kernel.shape[-1]
-        mixed = F.conv1d(channels, kernel, bias, padding=taps - 1, groups=G)[..., :T]
-        a = a.transpose(0, 1).reshape(G, B * T, d)
-        c = a + mixed.unflatten(1, (G, d)).permute(1, 0, 3, 2).reshape(G, B * T, d)
-
-        # f = down(gelu(up(c))): grouped 1x1 convolutions are one product per branch.
-        up = stacked("ff_up.weight").view(G, -1, d).transpose(1, 2)
-        up_bias = stacked("ff_up.bias").view(G, 1, -1)
-        down = stacked("ff_down.weight").view(G, d, -1).transpose(1, 2)
-        down_bias = stacked("ff_down.bias").view(G, 1, d)
-        f = torch.baddbmm(down_bias, F.gelu(torch.baddbmm(up_bias, c, up)), down)
-
-        # Group norm of r = a + f, every position by itself: a layer norm over each branch.
-        z = F.layer_norm(a + f, (d,), eps=self.eps)
-        scale = stacked("branch_norm.weight").view(G, 1, d)
-        z = z * scale + stacked("branch_norm.bias").view(G, 1, d)
-        z = z.view(m, n, B * T, d).transpose(1, 2).reshape(m, B * T, D)
-
-        s = z @ stacked("soma_proj.weight").transpose(1, 2)  # (m, B*T, D)
-        inner = F.layer_norm(s, (D,), eps=self.eps)
-        inner = inner * stacked("ln_soma.weight")[:, None]
-        inner = inner + stacked("ln_soma.bias")[:, None]
-        inner = torch.baddbmm(
-            stacked("soma_ffn.0.bias")[:, None],
-            inner,
-            stacked("soma_ffn.0.weight").transpose(1, 2),
-        )
-        inner = F.dropout(F.gelu(inner), self.dropout, self.training)
-        inner = torch.baddbmm(
-            stacked("soma_ffn.3.bias")[:, None],
-            inner,
-            stacked("soma_ffn.3.weight").transpose(1, 2),
-        )
-        return (s + inner).unbind(0)
+        for i, (neuron, projection) in enumerate(zip(self.neurons, self.neuron_projs, strict=True)):
+            s = neuron(h, attention_mask, token_mask, past_key_values, first_cell + i)
+            x = x + share[i] * projection(s)
+        return x

@@ -10,6 +10,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from resprout.registration import register_when_needed
+
 if TYPE_CHECKING:
     from resprout.models.subject import load
     from resprout.pruning.api import prune
@@ -43,3 +45,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_when_needed()

@@ -104,6 +104,22 @@ def describe(
     print("\n".join(lines))
 
 
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="x.pt, a model folder, a Hub id or a size")],
+    out: Annotated[Path, typer.Argument(help="a new folder (safetensors), or a new file y.pt")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="folder or Hub id of a tokenizer to put beside the model")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
+) -> None:
+    """Turn a published BioGPT checkpoint into a Hugging Face folder, or the other way round."""
+    from resprout.models.convert import convert as convert_model
+
+    for line in convert_model(source, out, tokenizer, revision):
+        print(line)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
     try:

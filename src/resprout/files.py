@@ -16,18 +16,8 @@ TEMPORARY = ".resprout-unfinished-"
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: temporary file beside it, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide results from colleagues
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,6 +52,27 @@ def set_aside(path: Path) -> Path:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A file that appears under `path` only when the block ends well, replacing an older one.
+
+    Yields a temporary path beside it to write to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide it from colleagues
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under `path` only when the block ends well, replacing an older one.
 
@@ -73,6 +84,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o644)  # some writers leave 0600, which would hide it from colleagues
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         temporary.chmod(0o755)

@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
+from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build, configuration
 
@@ -34,9 +36,16 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
     if name_or_path in SIZES:
         return configuration(name_or_path)
     folder = Path(name_or_path)
+    if is_published(folder):
+        return read_config(folder)
     local = os.path.lexists(folder)  # unlike Path.exists, no error for a name that is too long
     if local and not (folder / "config.json").is_file():
-        raise ValueError(f"subject: {name_or_path!r} is not a model folder (it has no config.json)")
+        raise ValueError(
+            f"subject: {name_or_path!r} is neither a model folder (it has no config.json) nor a "
+            f"checkpoint file ({', '.join(CHECKPOINT_SUFFIXES)})"
+        )
+    if not local and folder.suffix in CHECKPOINT_SUFFIXES:
+        raise ValueError(f"subject: there is no file {name_or_path!r}")
     try:
         if not local and not _in_hub_cache(name_or_path, revision):
             # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
@@ -68,14 +77,15 @@ def load(
     """A model, in evaluation mode, with its tokenizer.
 
     Args:
-        name_or_path: a Hub id, a folder that `save` or transformers wrote, or a size's name
-            (`biogpt-nano`): a size gives a new, untrained model and no tokenizer.
+        name_or_path: a Hub id, a folder that `save` or transformers wrote, a checkpoint file of
+            the published BioGPT program (`x.pt`), or a size's name (`biogpt-nano`): a size gives a
+            new, untrained model and no tokenizer.
         revision: of a Hub model.
         device: `cpu` (default), `cuda`, ... or `auto` for the best at hand.
         dtype: default fp32, whatever the checkpoint's: recovery and exact comparison need it.
 
     Raises:
-        ValueError: no such model, device or dtype.
+        ValueError: no such model, device or dtype; a file that is not what it should be.
     """
     name = str(name_or_path)
     place = resolve_device(device or "cpu")
@@ -85,6 +95,9 @@ def load(
     if name in SIZES:
         logger.warning("%s is a size, not a trained model: its weights are random", name)
         model = build(config, seed=0).to(precision)
+    elif is_published(name):
+        model = read_published(name).to(precision)
+        tokenizer = _load_tokenizer(str(Path(name).parent), None)
     else:
         try:
             model, found = AutoModelForCausalLM.from_pretrained(

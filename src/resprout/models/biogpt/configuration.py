@@ -1,5 +1,6 @@
 """Configuration of the dendritic BioGPT, as transformers wants it."""
 
+import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -7,6 +8,20 @@ from transformers import PreTrainedConfig
 from .layout import cortical_layout, feedback_pairs
 
 NMDA_MODES = ("off", "trace")
+START_VALUES = ("published", "scaled")
+_WHOLE_NUMBERS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "max_position_embeddings",
+    "branch_expansion",
+    "conv_kernel_size",
+)
+_RANGES = (
+    ("soma_expansion", 0, math.inf),
+    ("dropout", 0, 1),
+    ("layer_norm_eps", 0, 1),
+)
 
 
 class BioGPTConfig(PreTrainedConfig):
@@ -24,6 +39,7 @@ class BioGPTConfig(PreTrainedConfig):
         n_passes: 1, or 2 to run the layers again on gated feedback from the late zone.
         nmda: `off` (as published: the decays are carried, and unused) or `trace` (values are
             enriched by an exponentially decaying trace of earlier ones).
+        init: start values of a new model: `published`, or `scaled`, which learn faster.
         cortical_layout: branch counts per neuron per layer; None = the published rule.
         feedback_pairs: [source layer, target layer] pairs; None = the published rule.
 
@@ -46,6 +62,7 @@ class BioGPTConfig(PreTrainedConfig):
     dropout: float | int = 0.0
     n_passes: int = 1
     nmda: str = "off"
+    init: str = "published"
     cortical_layout: list[list[int]] | None = None
     feedback_pairs: list[list[int]] | None = None
     layer_norm_eps: float = 1e-5
@@ -57,28 +74,26 @@ class BioGPTConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the layout and feedback rules, then refuse what cannot be built."""
-        for field in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "max_position_embeddings",
-            "soma_expansion",
-            "branch_expansion",
-            "conv_kernel_size",
-        ):
+        for field in _WHOLE_NUMBERS:
             value = getattr(self, field)
-            if isinstance(value, bool) or not value > 0:
-                raise ValueError(f"{field}: got {value!r}, allowed is a number above 0")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field}: got {value!r}, allowed is a whole number above 0")
+        for field, low, high in _RANGES:
+            value = getattr(self, field)
+            if not isinstance(value, int | float) or not low <= value < high:
+                raise ValueError(
+                    f"{field}: got {value!r}, allowed is a number from {low} up to (not with) {high}"
+                )
         if self.soma_width < 1:
             raise ValueError(
-                f"soma_expansion: got {self.soma_expansion!r}, allowed is at least 1/hidden_size"
+                f"soma_expansion: got {self.soma_expansion!r}, allowed is at least "
+                f"1/hidden_size = {1 / self.hidden_size:.4g}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: got {self.dropout!r}, allowed is 0 up to (not with) 1")
         if self.n_passes not in (1, 2):
             raise ValueError(f"n_passes: got {self.n_passes!r}, allowed are 1 and 2")
-        if self.nmda not in NMDA_MODES:
-            raise ValueError(f"nmda: got {self.nmda!r}, allowed are {', '.join(NMDA_MODES)}")
+        for field, allowed in (("nmda", NMDA_MODES), ("init", START_VALUES)):
+            if (value := getattr(self, field)) not in allowed:
+                raise ValueError(f"{field}: got {value!r}, allowed are {', '.join(allowed)}")
         if self.cortical_layout is None:
             self.cortical_layout = cortical_layout(self.hidden_size, self.num_hidden_layers)
         if self.feedback_pairs is None:
@@ -93,6 +108,10 @@ class BioGPTConfig(PreTrainedConfig):
         return int(self.soma_expansion * self.hidden_size)
 
     def _check_layout(self, layout: list[list[int]]) -> None:
+        if not isinstance(layout, list) or not all(isinstance(row, list) for row in layout):
+            raise ValueError(
+                f"cortical_layout: got {layout!r}, allowed is a list of branch counts per layer"
+            )
         if len(layout) != self.num_hidden_layers:
             raise ValueError(
                 f"cortical_layout: got {len(layout)} layers, allowed is one list for each of the "
@@ -102,15 +121,20 @@ class BioGPTConfig(PreTrainedConfig):
             if not counts:
                 raise ValueError(f"cortical_layout: layer {layer} has no neuron, needs at least 1")
             for count in counts:
-                if isinstance(count, bool) or count < 1 or self.hidden_size % count:
+                whole = isinstance(count, int) and not isinstance(count, bool)
+                if not whole or count < 1 or self.hidden_size % count:
                     raise ValueError(
                         f"cortical_layout: layer {layer} has a neuron of {count!r} branches, "
                         f"allowed are divisors of hidden_size={self.hidden_size}"
                     )
 
     def _check_feedback(self, pairs: list[list[int]]) -> None:
+        if not isinstance(pairs, list):
+            raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is a list of pairs")
         for pair in pairs:
-            if len(pair) != 2 or not 0 <= pair[1] < pair[0] < self.num_hidden_layers:
+            fits = isinstance(pair, list) and len(pair) == 2
+            fits = fits and all(isinstance(end, int) for end in pair)
+            if not fits or not 0 <= pair[1] < pair[0] < self.num_hidden_layers:
                 raise ValueError(
                     f"feedback_pairs: got {pair!r}, allowed is [source, target] with "
                     f"0 <= target < source < num_hidden_layers={self.num_hidden_layers}"

@@ -8,34 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
-from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .cache import adopt
 from .configuration import BioGPTConfig
-from .neurons import CorticalLayer, DendriticNeuron
-
-
-class FeedbackConnection(nn.Module):
-    """Gated feedback: `x0 + sigmoid(G [x0 ; P o]) * LayerNorm(P o)`, all (B, T, D)."""
-
-    def __init__(self, config: BioGPTConfig):
-        super().__init__()
-        D = config.hidden_size
-        self.proj = nn.Linear(D, D, bias=False)
-        self.gate = nn.Sequential(nn.Linear(2 * D, D), nn.Sigmoid())
-        self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
-
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Enrich the embedding-level input `x` by a late layer's output `source`."""
-        projected = self.proj(source)
-        return x + self.gate(torch.cat([x, projected], dim=-1)) * self.ln(projected)
+from .feedback import FeedbackConnection
+from .neurons import CorticalLayer
+from .start_values import start_values
 
 
 class BioGPTPreTrainedModel(PreTrainedModel):
-    """What all BioGPT models share: the configuration class and the published start values."""
+    """What all BioGPT models share: the configuration class and the start values."""
 
     config_class = BioGPTConfig
     base_model_prefix = "model"
@@ -44,22 +29,8 @@ class BioGPTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _can_compile_fullgraph = True
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Xavier uniform for matrices, 0 for biases, 1 for norm weights, NMDA decay near 0.9."""
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
-            init.xavier_uniform_(module.weight)
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, DendriticNeuron):
-            init.normal_(module.nmda_decay, mean=0.9, std=0.1)
-        elif isinstance(module, CorticalLayer):
-            init.zeros_(module.neuron_weights)
-        elif isinstance(module, BioGPTModel) and module.pass_weights is not None:
-            init.zeros_(module.pass_weights)
+        start_values(module, self.config)
 
 
 class BioGPTModel(BioGPTPreTrainedModel):

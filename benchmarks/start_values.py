@@ -1,0 +1,143 @@
+"""Why BioGPT's published start values learn slowly: one change at a time, then together.
+
+    python benchmarks/start_values.py [--changes none tokens ...] [--rates 4e-3] [--seeds 0]
+
+Grows the nano study's BioGPT from the study's own recipe, each time with the published start values
+and the named change, and prints the held-out loss. Changes joined by `+` are made together.
+"""
+
+import argparse
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from resprout.measure.loss import window_losses
+from resprout.models.biogpt import BioGPTForCausalLM
+from resprout.models.device import resolve_device
+from resprout.models.sizes import build
+from resprout.study.spec import read_spec
+from resprout.study.subjects import Subjects
+from resprout.train.trainer import train
+
+STUDY = Path(__file__).parents[1] / "experiments" / "nano" / "biogpt.yaml"
+
+
+def cells(model: BioGPTForCausalLM):
+    for layer in model.model.layers:
+        yield from layer.neurons
+
+
+def tokens(model: BioGPTForCausalLM) -> None:
+    """Token embeddings as large as position embeddings (Xavier makes the larger table smaller)."""
+    model.model.token_emb.weight.mul_(
+        model.model.pos_emb.weight.std() / model.model.token_emb.weight.std()
+    )
+
+
+def positions(model: BioGPTForCausalLM) -> None:
+    """Position embeddings as small as token embeddings."""
+    model.model.pos_emb.weight.mul_(
+        model.model.token_emb.weight.std() / model.model.pos_emb.weight.std()
+    )
+
+
+def embeddings(model: BioGPTForCausalLM) -> None:
+    """Token embeddings of standard deviation 1, large beside what the first layers add."""
+    model.model.token_emb.weight.div_(model.model.token_emb.weight.std())
+
+
+def projections(model: BioGPTForCausalLM) -> None:
+    """What layers add is smaller: neuron projections over sqrt(2 L), as GPT-2's."""
+    for layer in model.model.layers:
+        for projection in layer.neuron_projs:
+            projection.weight.div_(math.sqrt(2 * len(model.model.layers)))
+
+
+def silent(model: BioGPTForCausalLM) -> None:
+    """Layers start by adding nothing: neuron projections 0."""
+    for layer in model.model.layers:
+        for projection in layer.neuron_projs:
+            projection.weight.zero_()
+
+
+def somas(model: BioGPTForCausalLM) -> None:
+    """Soma FFNs start by adding less: their second matrix over sqrt(2 L)."""
+    for cell in cells(model):
+        cell.soma_ffn[3].weight.div_(math.sqrt(2 * len(model.model.layers)))
+
+
+def keys(model: BioGPTForCausalLM) -> None:
+    """Keys start equal to queries: a position attends to itself and its like first."""
+    for cell in cells(model):
+        q, k, _ = cell.qkv.weight.chunk(3)
+        k.copy_(q)
+
+
+def queries(model: BioGPTForCausalLM) -> None:
+    """Queries and keys of twice the size: sharper attention."""
+    for cell in cells(model):
+        q, k, _ = cell.qkv.weight.chunk(3)
+        q.mul_(2)
+        k.mul_(2)
+
+
+def heads(model: BioGPTForCausalLM) -> None:
+    """The language-model head at 0: every token equally likely at the start."""
+    model.lm_head.weight.zero_()
+
+
+CHANGES: dict[str, Callable[[BioGPTForCausalLM], None]] = {
+    f.__name__: f
+    for f in (
+        tokens, positions, embeddings, projections, silent, somas, keys, queries, heads
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--changes", nargs="+", default=["none", *CHANGES])
+    parser.add_argument("--rates", nargs="+", default=["4e-3"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    spec = read_spec(STUDY)
+    device = resolve_device(options.device)
+    subject = next(s for s in spec.subjects if s.name == "biogpt-nano")
+    for change in options.changes:
+        print(f"{change}: " + " ".join((CHANGES[c].__doc__ or "") for c in change.split("+")
+                                       if c in CHANGES))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = Subjects(spec, Path(folder), device, notice=print)
+        data = subjects.tokens(subject)
+        for change in options.changes:
+            for rate in options.rates:
+                for seed in options.seeds:
+                    tried = subject.model_copy(update={"learning_rate": float(rate)})
+                    model = build(subjects.configuration(tried), seed)
+                    with torch.no_grad():
+                        for name in change.split("+"):
+                            if name not in ("none", "scaled"):
+                                CHANGES[name](model)
+                    train(
+                        model,
+                        data.train.tokens,
+                        spec.data.window,
+                        spec.training_of(tried),
+                        seed,
+                        Path(folder) / "work",
+                        device,
+                    )
+                    losses = window_losses(model, data.val, spec.data.window)
+                    nats = losses.nats.sum() / losses.tokens.sum()
+                    print(f"{change:>32} at {rate}, seed {seed}: {nats:.3f} nats per token",
+                          flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

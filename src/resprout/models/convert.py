@@ -1,0 +1,66 @@
+"""From the published program's checkpoints to Hugging Face folders, and back."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from resprout.files import new_folder
+from resprout.models.biogpt.modeling import BioGPTForCausalLM
+from resprout.models.biogpt.published import SUFFIXES, is_published, write_published
+from resprout.models.description import parameter_total
+from resprout.models.quiet import quiet_transformers
+from resprout.models.subject import first_line, load
+
+
+def convert(
+    source: str, out: Path, tokenizer: str | None = None, revision: str | None = None
+) -> list[str]:
+    """Write `source` as a model folder or, where `out` is named `.pt`, as a published checkpoint.
+
+    A folder holds safetensors, the configuration, the model's own code (so that others load it with
+    `trust_remote_code=True`) and, where there is one, the tokenizer. Weights are kept in fp32.
+
+    Returns:
+        What was done, as lines.
+
+    Raises:
+        ValueError: `out` exists, `source` cannot be loaded, or it is no BioGPT and `out` is `.pt`.
+    """
+    to_checkpoint = out.suffix in SUFFIXES
+    if out.exists() and (to_checkpoint or not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out: {str(out)!r} exists; allowed is a new file, or a new or empty folder")
+    found = None
+    if tokenizer is not None:
+        if to_checkpoint:
+            raise ValueError(f"tokenizer: got {tokenizer!r}, a .pt file has no place for one")
+        try:
+            found = AutoTokenizer.from_pretrained(tokenizer)
+        except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+            raise ValueError(f"tokenizer: got {tokenizer!r} ({first_line(error)})") from error
+    with quiet_transformers():
+        model, own = load(source, revision=revision, dtype=torch.float32)
+        found = found or own
+        _write(model, found, out, source)
+    lines = [f"{source} -> {out}: {parameter_total(model):,} parameters, fp32"]
+    if is_published(source):
+        kept = getattr(model.config, "published", None) or {}
+        lines.append(f"kept in config.json: {json.dumps(kept)}; the optimiser's state is left out")
+    if not to_checkpoint and found is None:
+        lines.append("no tokenizer was at hand: give one with --tokenizer NAME_OR_FOLDER")
+    return lines
+
+
+def _write(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, out: Path, source: str
+) -> None:
+    if out.suffix in SUFFIXES:
+        if not isinstance(model, BioGPTForCausalLM):
+            raise ValueError(f"out: a .pt file holds a BioGPT, {source!r} is {type(model).__name__}")
+        write_published(model, out)
+        return
+    with new_folder(out) as folder:
+        model.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)

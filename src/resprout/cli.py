@@ -87,7 +87,13 @@ def describe(
 ) -> None:
     """Show what a model is made of, without loading its weights."""
     from resprout.models.biogpt import BioGPTConfig
-    from resprout.models.description import breakdown_lines, layout_lines, skeleton
+    from resprout.models.description import (
+        breakdown_lines,
+        cost_lines,
+        layout_lines,
+        skeleton,
+        zone_lines,
+    )
     from resprout.models.subject import load_configuration
     from resprout.pruning.adapters import adapter_for
     from resprout.pruning.protocols import PROTOCOLS
@@ -96,11 +102,12 @@ def describe(
     model = skeleton(config)
     lines = [f"{name}: {type(model).__name__}", ""]
     if isinstance(config, BioGPTConfig):
-        lines += [*layout_lines(config), ""]
+        lines += [*layout_lines(config), "", *zone_lines(model), ""]
     lines += breakdown_lines(model)
     for rules in PROTOCOLS.values():
         count = sum(p.numel() for p in adapter_for(model).prunable(rules).values())
         lines.append(f"  prunable under {rules.name}: {count:,}")
+    lines += ["", *cost_lines(model)]
     print("\n".join(lines))
 
 

@@ -1,8 +1,9 @@
 """`import resprout` makes BioGPT known to transformers' Auto classes, without importing either.
 
 transformers and torch take seconds to import, and `resprout --help` or a plain `import resprout` must
-not pay for them. So registration waits for transformers' own Auto module: where that is imported
-already it happens at once, else right after its import.
+not pay for them. So registration waits for transformers' Auto classes: where they are imported already
+it happens at once, else as soon as they are and no module of transformers is half imported (it imports
+them in the middle of what BioGPT is made from).
 """
 
 import importlib
@@ -12,13 +13,12 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-# Both `AutoConfig` and the `AutoModel...` classes come from, or first import, these.
-_AWAITED = ("transformers.models.auto.configuration_auto", "transformers.models.auto.modeling_auto")
+_AUTO = ("transformers.models.auto.configuration_auto", "transformers.models.auto.modeling_auto")
 
 
 def register_when_needed() -> None:
     """Register now, or as soon as transformers' Auto classes are imported."""
-    if any(name in sys.modules for name in _AWAITED):
+    if any(name in sys.modules for name in _AUTO):
         _register()
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -29,34 +29,47 @@ def _register() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the awaited modules as ever, and has their import followed by the registration."""
+    """Finds transformers' modules as ever, and learns when each is imported."""
+
+    def __init__(self) -> None:
+        self.half_imported: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The ordinary spec of an awaited module, its loader wrapped; None for all others."""
-        if fullname not in _AWAITED:
+        """The ordinary spec of a module of transformers, its loader wrapped; None for others."""
+        if not fullname.startswith("transformers."):
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader, self)
         return spec
+
+    def imported(self) -> None:
+        """Called after each module: register when nothing is in the way any more."""
+        ready = not self.half_imported and any(name in sys.modules for name in _AUTO)
+        if ready and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _register()
 
 
 class _Loader(importlib.abc.Loader):
-    """Another loader, and then the registration."""
+    """Another loader, and then a word to the finder."""
 
-    def __init__(self, loader: importlib.abc.Loader):
-        self.loader = loader
+    def __init__(self, loader: importlib.abc.Loader, finder: _Finder):
+        self.loader, self.finder = loader, finder
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         """As the wrapped loader."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the wrapped loader; the module is complete when BioGPT is registered in it."""
+        """As the wrapped loader; then the module is complete."""
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
-        self.loader.exec_module(module)
-        _register()
+        self.finder.half_imported.add(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.finder.half_imported.discard(module.__name__)
+        self.finder.imported()

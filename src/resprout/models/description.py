@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from resprout.models.biogpt import BioGPTConfig
 from resprout.models.biogpt.layout import branch_widths, zone_of
+from resprout.models.cost import count_cost
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -54,6 +55,60 @@ def layout_lines(config: BioGPTConfig) -> list[str]:
     if pairs and config.n_passes == 1:
         lines.append("  (counted, but used only with two passes)")
     return lines
+
+
+def zones(model: nn.Module) -> dict[str, int]:
+    """Parameters of a BioGPT by zone: the three of its layers, and what lies outside of them."""
+    layers = len(model.config.cortical_layout)
+    counts = dict.fromkeys(("EARLY", "MID", "LATE"), 0)
+    for index, layer in enumerate(model.model.layers):
+        counts[zone_of(index, layers)] += parameter_total(layer)
+    counts["feedback"] = parameter_total(model.model.feedback_connections)
+    counts["embeddings"] = parameter_total(model.model.token_emb)
+    counts["embeddings"] += parameter_total(model.model.pos_emb)
+    counts["head"] = parameter_total(model.lm_head)
+    counts["last norm, pass weights"] = parameter_total(model) - sum(counts.values())
+    return counts
+
+
+def zone_lines(model: nn.Module) -> list[str]:
+    """Parameters per zone, as aligned lines."""
+    counts = {name: count for name, count in zones(model).items() if count}
+    width = max(map(len, counts))
+    return ["Zones:", *(f"  {name:<{width}} {count:>15,}" for name, count in counts.items())]
+
+
+def cost_lines(model: PreTrainedModel) -> list[str]:
+    """Operations and memory, as lines; says why where they cannot be counted."""
+    weights = parameter_total(model)
+    lines = [
+        "Cost:",
+        f"  weights: {_size(4 * weights)} in fp32, {_size(2 * weights)} in bf16",
+    ]
+    try:
+        cost = count_cost(model)
+    except ValueError as error:
+        return [*lines, f"  operations and activations: not counted, {error}"]
+    T, flops = cost.context_tokens, cost.flops_per_token
+    cache, kept = cost.cache_bytes_per_token, cost.activation_bytes
+    return [
+        *lines,
+        f"  operations per token, in a context of {T:,} tokens: {_flops(flops)} forward, "
+        f"{_flops(3 * flops)} in training",
+        f"  inference, one sequence of {T:,} tokens: {_size(4 * weights + cache * T)} in fp32, "
+        f"{_size((4 * weights + cache * T) / 2)} in bf16, of which the cache is "
+        f"{_size(cache)} per token in fp32",
+        f"  training, one sequence of {T:,} tokens, fp32, AdamW: {_size(16 * weights + kept)}: "
+        f"{_size(16 * weights)} weights, gradients and moments, {_size(kept)} activations",
+    ]
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _flops(count: float) -> str:
+    return f"{count / 1e9:.3f} GFLOP" if count >= 1e9 else f"{count / 1e6:.2f} MFLOP"
 
 
 def breakdown_lines(model: nn.Module) -> list[str]:

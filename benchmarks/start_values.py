@@ -3,7 +3,8 @@
     python benchmarks/start_values.py [--changes none tokens ...] [--rates 4e-3] [--seeds 0]
 
 Grows the nano study's BioGPT from the study's own recipe, each time with the published start values
-and the named change, and prints the held-out loss. Changes joined by `+` are made together.
+and the named change, and prints the held-out loss. Changes joined by `+` are made together, in order,
+and one may come twice (`queries+queries` makes them four times as large).
 """
 
 import argparse
@@ -84,6 +85,12 @@ def queries(model: BioGPTForCausalLM) -> None:
         k.mul_(2)
 
 
+def kernels(model: BioGPTForCausalLM) -> None:
+    """Temporal convolutions at 0: a position is not mixed with its neighbours at first."""
+    for cell in cells(model):
+        cell.temporal_conv.weight.zero_()
+
+
 def heads(model: BioGPTForCausalLM) -> None:
     """The language-model head at 0: every token equally likely at the start."""
     model.lm_head.weight.zero_()
@@ -92,7 +99,7 @@ def heads(model: BioGPTForCausalLM) -> None:
 CHANGES: dict[str, Callable[[BioGPTForCausalLM], None]] = {
     f.__name__: f
     for f in (
-        tokens, positions, embeddings, projections, silent, somas, keys, queries, heads
+        tokens, positions, embeddings, projections, silent, somas, keys, queries, kernels, heads
     )
 }  # fmt: skip
 

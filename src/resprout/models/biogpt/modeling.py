@@ -266,7 +266,7 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
         transformers only warns. The last token generated is never read: it needs no position.
         """
         limit = self.config.max_position_embeddings
-        if not has_default_max_length and (generation_config.max_length or 0) > limit + 1:
+        if (generation_config.max_length or 0) > limit + 1:
             raise ValueError(
                 f"max_length: got {generation_config.max_length} tokens (prompt of "
                 f"{input_ids_length} and new ones), allowed are up to "

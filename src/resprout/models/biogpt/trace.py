@@ -28,11 +28,11 @@ def enrich(v: Tensor, decay: Tensor, previous: Tensor | None = None) -> Tensor:
     Returns:
         (B, n, T, d) in the type of `v`; computed in fp32 or better.
     """
-    precise = torch.promote_types(v.dtype, torch.float32)
-    tau = torch.sigmoid(decay.to(precise))
-    x = v.to(precise)
+    x = v.to(torch.promote_types(v.dtype, torch.float32))
+    # Powers up to the T-th multiply an error of tau by T; the few values cost nothing in double.
+    tau = torch.sigmoid(decay.float() if v.device.type == "mps" else decay.double())
     if previous is not None:
-        first = x[:, :, :1] + tau * previous.to(precise)
+        first = x[:, :, :1] + tau.to(x.dtype) * previous.to(x.dtype)
         x = torch.cat([first, x[:, :, 1:]], dim=2)
     return _Recurrence.apply(x, tau).to(v.dtype)
 
@@ -56,13 +56,13 @@ class _Recurrence(torch.autograd.Function):
         y, tau = ctx.saved_tensors
         to_x = _scan(gradients[0], tau, backwards=True)
         to_tau = (to_x[:, :, 1:] * y[:, :, :-1]).sum(dim=(0, 2), keepdim=True)
-        return to_x, to_tau
+        return to_x, to_tau.to(tau.dtype)
 
 
 def _scan(x: Tensor, tau: Tensor, backwards: bool) -> Tensor:
     T = x.shape[2]
     y = x.clone()
-    power = tau.double()  # squaring doubles a relative error each time
+    power = tau
     step = 1
     while step < T:
         if backwards:

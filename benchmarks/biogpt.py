@@ -3,14 +3,15 @@
     python benchmarks/biogpt.py [--size biogpt-294m] [--parts train generate flat] [--device cpu]
 
 `train`     a training step (forward, loss, backward, clipping, AdamW) of 2 x 512 tokens: the plain
-            version in fp32, ours in fp32, ours under bf16 autocast; median of the steps, run in turn.
+            version in fp32, ours in fp32, ours under bf16 autocast; median of the steps, run in
+            turn.
 `generate`  greedy, batch 1: the plain version without a cache, ours with one, in fp32 and in bf16.
 `flat`      time per token at contexts of 100 and of 900 tokens, with the cache.
 `memory`    peak memory of each of the above, each in a process of its own.
 
-The plain version (`reference_biogpt.py`) computes module by module what the publication says and keeps
-no cache; it takes torch's default AdamW as published, ours the fused one that our trainer uses.
-MFU counts three forward passes' operations per training token (`resprout describe`) against
+The plain version (`reference_biogpt.py`) computes module by module what the publication says and
+keeps no cache; it takes torch's default AdamW as published, ours the fused one that our trainer
+uses. MFU counts three forward passes' operations per training token (`resprout describe`) against
 --peak-tflops; bandwidth counts every weight that decoding reads, once per token, against
 --peak-gbytes.
 """
@@ -26,9 +27,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from reference_biogpt import plain_copy
 from torch import nn
 
+from reference_biogpt import plain_copy
 from resprout.models.cost import count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.loss import fused_loss

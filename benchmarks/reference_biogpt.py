@@ -1,7 +1,8 @@
-"""BioGPT's formulas as plainly as they stand in the publication: module by module, neuron by neuron.
+"""BioGPT's formulas as plainly as they stand in the publication: module by module, neuron by
+neuron.
 
-Slow, and the truth: the fast model is tested against it and measured beside it. It shares none of the
-fast model's code. Its parameters carry the published names, so one state dict fits both.
+Slow, and the truth: the fast model is tested against it and measured beside it. It shares none of
+the fast model's code. Its parameters carry the published names, so one state dict fits both.
 
 Shapes: B batch, T time, D model width, n branches of a neuron, d = D / n, V vocabulary.
 """

@@ -2,9 +2,9 @@
 
     python benchmarks/start_values.py [--changes none tokens ...] [--rates 4e-3] [--seeds 0]
 
-Grows the nano study's BioGPT from the study's own recipe, each time with the published start values
-and the named change, and prints the held-out loss. Changes joined by `+` are made together, in order,
-and one may come twice (`queries+queries` makes them four times as large).
+Grows the nano study's BioGPT from the study's own recipe, each time with the published start
+values and the named change, and prints the held-out loss. Changes joined by `+` are made together,
+in order, and one may come twice (`queries+queries` makes them four times as large).
 """
 
 import argparse

@@ -7,21 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from biogpt_models import MODES, tiny
 from reference_biogpt import plain_copy
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import cortical_layout, feedback_pairs, zone_of
 from resprout.models.description import parameter_total, skeleton
-from resprout.models.sizes import build
-
-
-def tiny(**changes) -> BioGPTForCausalLM:
-    shape = {"vocab_size": 61, "hidden_size": 48, "num_hidden_layers": 6,
-             "max_position_embeddings": 32}  # fmt: skip
-    model = build(BioGPTConfig(**(shape | changes)), seed=1).eval()
-    with torch.no_grad():  # start values leave much at 0 and 1: move everything
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
 
 
 @pytest.mark.parametrize("name", ["biogpt_original_tiny", "biogpt_original_tiny_two_pass"])
@@ -49,29 +39,53 @@ def test_equals_the_original_program(shared, name):
     torch.testing.assert_close(loss, expected["loss"][0], atol=1e-4, rtol=0)
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    width=st.sampled_from([12, 40, 48]),
-    layout=st.lists(
-        st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=3), min_size=2, max_size=4
-    ),
-    passes=st.sampled_from([1, 2]),
-    length=st.integers(1, 13),
+layouts = st.lists(
+    st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=3), min_size=2, max_size=4
 )
-def test_equals_the_plain_formulas(width, layout, passes, length):
-    pairs = [[len(layout) - 1, 0]]
-    model = tiny(
+shapes = {
+    "width": st.sampled_from([12, 20, 48]),
+    "layout": layouts,
+    "passes": st.sampled_from([1, 2]),
+    "nmda": st.sampled_from(["off", "trace"]),
+}
+
+
+def of_shape(width, layout, passes, nmda) -> BioGPTForCausalLM:
+    return tiny(
         hidden_size=width,
         num_hidden_layers=len(layout),
         cortical_layout=layout,
-        feedback_pairs=pairs,
+        feedback_pairs=[[len(layout) - 1, 0]],
         n_passes=passes,
+        nmda=nmda,
     )
+
+
+@settings(max_examples=15, deadline=None)
+@given(**shapes, length=st.integers(1, 13))
+def test_equals_the_plain_formulas(width, layout, passes, nmda, length):
+    model = of_shape(width, layout, passes, nmda)
     ids = torch.randint(61, (2, length))
     with torch.inference_mode():
         got = model(input_ids=ids).logits
         expected = plain_copy(model)(ids)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [127, 128, 129, 300])
+def test_long_texts_equal_the_plain_formulas(length):
+    """Longer than the blocks and the convolution's switch: outputs and gradients."""
+    model = tiny(num_hidden_layers=2, max_position_embeddings=300, nmda="trace").train()
+    plain, ids = plain_copy(model), torch.randint(61, (1, length))
+    got, expected = model(input_ids=ids).logits, plain(ids)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    got.square().mean().backward()
+    expected.square().mean().backward()
+    names = dict(plain.named_parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            other = names[name.removeprefix("model.")].grad
+            torch.testing.assert_close(parameter.grad, other, atol=1e-4, rtol=1e-3, msg=name)
 
 
 def test_gradients_equal_the_plain_formulas():
@@ -108,13 +122,11 @@ def test_layout_lowers_counts_that_do_not_divide():
     assert zone_of(0, 1) == "EARLY"
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_causal(passes):
-    model = tiny(n_passes=passes)
-    ids = torch.randint(61, (1, 12))
+def assert_causal(model, length):
+    ids = torch.randint(61, (1, length))
     with torch.inference_mode():
         before = model(input_ids=ids).logits
-        for position in range(12):
+        for position in range(length):
             changed = ids.clone()
             changed[0, position] = (changed[0, position] + 1) % 61
             after = model(input_ids=changed).logits
@@ -122,16 +134,61 @@ def test_causal(passes):
             assert not torch.allclose(after[:, position], before[:, position])
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_left_padding_changes_nothing(passes):
-    model = tiny(n_passes=passes)
-    ids = torch.randint(61, (1, 7))
-    padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], dim=1)
-    mask = torch.tensor([[0] * 4 + [1] * 7])
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_causal(mode):
+    assert_causal(tiny(**mode), 12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(**shapes, length=st.integers(1, 9))
+def test_causal_whatever_the_layout(width, layout, passes, nmda, length):
+    assert_causal(of_shape(width, layout, passes, nmda), length)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_causal_in_training_over_several_blocks(mode):
+    model = tiny(num_hidden_layers=2, max_position_embeddings=300, **mode)
+    embeds = torch.randn(1, 290, 48, requires_grad=True)
+    model(inputs_embeds=embeds).logits[0, 150].sum().backward()
+    reached = embeds.grad[0].abs().sum(-1)
+    assert (reached[:151] > 0).all()
+    assert (reached[151:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_padding_changes_nothing(mode):
+    model = tiny(**mode)
+    ids, filler = torch.randint(61, (1, 7)), torch.zeros(1, 4, dtype=torch.long)
     with torch.inference_mode():
         plain = model(input_ids=ids).logits
-        got = model(input_ids=padded, attention_mask=mask).logits[:, 4:]
-    torch.testing.assert_close(got, plain, atol=1e-5, rtol=1e-5)
+        left = model(
+            input_ids=torch.cat([filler, ids], dim=1),
+            attention_mask=torch.tensor([[0] * 4 + [1] * 7]),
+        ).logits[:, 4:]
+        right = model(
+            input_ids=torch.cat([ids, filler], dim=1),
+            attention_mask=torch.tensor([[1] * 7 + [0] * 4]),
+        ).logits[:, :7]
+    for got in (left, right):
+        torch.testing.assert_close(got, plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_padding_takes_part_in_no_gradient(mode):
+    model = tiny(**mode).train()
+    ids = torch.randint(1, 61, (1, 9))
+    gradients = []
+    for pad in (0, 5):
+        model.zero_grad()
+        padded = torch.cat([torch.zeros(1, pad, dtype=torch.long), ids], dim=1)
+        mask = torch.tensor([[0] * pad + [1] * 9])
+        labels = padded.masked_fill(mask == 0, -100)
+        labels[:, pad] = -100  # the first token would be predicted from padding
+        model(input_ids=padded, attention_mask=mask, labels=labels).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        assert all(grad.isfinite().all() for grad in gradients[-1].values())
+    for name, grad in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], grad, atol=1e-5, rtol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
@@ -166,8 +223,9 @@ def test_saved_and_loaded_is_the_same(tmp_path):
         assert torch.equal(a, b), name
 
 
-def test_gradient_checkpointing_gives_the_same_gradients():
-    model = tiny().train()
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_gradient_checkpointing_gives_the_same_gradients(mode):
+    model = tiny(**mode).train()
     ids = torch.randint(61, (2, 9))
     model(input_ids=ids, labels=ids).loss.backward()
     plain = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -175,10 +233,26 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     # transformers renamed the switch; both versions that we support are served.
     switch = getattr(model, "activation_checkpointing_enable", None)
     (switch or model.gradient_checkpointing_enable)()
-    model(input_ids=ids, labels=ids).loss.backward()
+    out = model(input_ids=ids, labels=ids, use_cache=True)
+    assert out.past_key_values is None  # a recomputed layer would write it twice
+    out.loss.backward()
     for name, parameter in model.named_parameters():
         if name in plain:
             torch.testing.assert_close(parameter.grad, plain[name], msg=name)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_every_parameter_of_its_mode_is_trained(mode):
+    model = tiny(**mode).train()
+    ids = torch.randint(61, (2, 9))
+    model(input_ids=ids, labels=ids).loss.backward()
+    still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    expected = set()
+    for name, _ in model.named_parameters():
+        unused = "nmda_decay" in name and model.config.nmda == "off"
+        if unused or ("feedback" in name and model.config.n_passes == 1):
+            expected.add(name)
+    assert still == expected
 
 
 def test_labels_shift_and_ignore():
@@ -202,6 +276,16 @@ def test_too_many_positions_names_the_limit():
     ("change", "message"),
     [
         ({"hidden_size": 0}, "hidden_size: got 0"),
+        ({"hidden_size": 48.0}, "hidden_size: got 48.0"),
+        ({"vocab_size": "61"}, "vocab_size: got '61'"),
+        ({"max_position_embeddings": True}, "max_position_embeddings: got True"),
+        ({"branch_expansion": -2}, "branch_expansion: got -2"),
+        ({"conv_kernel_size": 0}, "conv_kernel_size: got 0"),
+        ({"soma_expansion": float("nan")}, "soma_expansion: got nan"),
+        ({"soma_expansion": 0.001}, "soma_expansion: got 0.001"),
+        ({"layer_norm_eps": -1e-5}, "layer_norm_eps: got -1e-05"),
+        ({"nmda": "on"}, "nmda: got 'on', allowed are off, trace"),
+        ({"init": "best"}, "init: got 'best', allowed are published, scaled"),
         ({"num_hidden_layers": 0}, "num_hidden_layers: got 0"),
         ({"soma_expansion": -1.0}, "soma_expansion: got -1.0"),
         ({"dropout": 1.0}, "dropout: got 1.0"),
@@ -209,6 +293,11 @@ def test_too_many_positions_names_the_limit():
         ({"cortical_layout": [[5]] * 6}, "5 branches"),
         ({"cortical_layout": [[4]] * 5}, "got 5 layers"),
         ({"cortical_layout": [[]] * 6}, "no neuron"),
+        ({"cortical_layout": [[0]] * 6}, "0 branches"),
+        ({"cortical_layout": [8] * 6}, "list of branch counts"),
+        ({"cortical_layout": [["8"]] * 6}, "'8' branches"),
+        ({"feedback_pairs": [5, 0]}, "feedback_pairs: got 5"),
+        ({"feedback_pairs": [["a", 0]]}, r"\['a', 0\]"),
         ({"feedback_pairs": [[6, 0]]}, r"\[6, 0\]"),
         ({"feedback_pairs": [[0, 5]]}, r"\[0, 5\]"),
         ({"feedback_pairs": [[5, 0], [5, 0]]}, "each pair once"),

@@ -18,7 +18,8 @@ assert "resprout" not in sys.modules
 ids = torch.arange(1, 9)[None]
 with torch.inference_mode():
     print(model(input_ids=ids).logits.double().sum().item())
-print(model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0).tolist())
+text = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0)
+print(text.tolist())
 model.save_pretrained({again!r})
 """
 
@@ -203,7 +204,9 @@ def test_the_harness_of_lm_eval_takes_it(tmp_path):
 
     texts = [("w5 w6 w7", " w8 w9"), ("w3", " w4")]
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(texts)]
-    for (context, continuation), (got, _) in zip(texts, harness.loglikelihood(requests), strict=True):
+    for (context, continuation), (got, _) in zip(
+        texts, harness.loglikelihood(requests), strict=True
+    ):
         ids = torch.tensor([[int(word[1:]) for word in (context + continuation).split()]])
         start = len(context.split())
         with torch.inference_mode():

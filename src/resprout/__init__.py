@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from resprout.train.recovery import recover
 
 # On Linux, torch then asks for huge pages for its large CPU tensors. Training allocates and frees
-# hundreds of megabytes a step, and on virtual machines touching fresh 4 KiB pages can cost more than
-# the arithmetic (`benchmarks/biogpt.py` says how much). Set it to 0 to have torch's own default.
+# hundreds of megabytes a step, and on virtual machines touching fresh 4 KiB pages can cost as much
+# as the arithmetic (docs/RESULTS.md, Speed). Set it to 0 to have torch's own default.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"

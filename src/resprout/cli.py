@@ -86,7 +86,7 @@ def describe(
     revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
 ) -> None:
     """Show what a model is made of, without loading its weights."""
-    from resprout.models.biogpt import BioGPTConfig
+    from resprout.models.biogpt import BioGPTForCausalLM
     from resprout.models.description import (
         breakdown_lines,
         cost_lines,
@@ -101,12 +101,15 @@ def describe(
     config = load_configuration(name, revision)
     model = skeleton(config)
     lines = [f"{name}: {type(model).__name__}", ""]
-    if isinstance(config, BioGPTConfig):
+    if isinstance(model, BioGPTForCausalLM):
         lines += [*layout_lines(config), "", *zone_lines(model), ""]
     lines += breakdown_lines(model)
     for rules in PROTOCOLS.values():
-        count = sum(p.numel() for p in adapter_for(model).prunable(rules).values())
-        lines.append(f"  prunable under {rules.name}: {count:,}")
+        try:
+            count = sum(p.numel() for p in adapter_for(model).prunable(rules).values())
+            lines.append(f"  prunable under {rules.name}: {count:,}")
+        except ValueError as error:
+            lines.append(f"  prunable under {rules.name}: not known, {error}")
     lines += ["", *cost_lines(model)]
     print("\n".join(lines))
 

@@ -1,9 +1,9 @@
 """`import resprout` makes BioGPT known to transformers' Auto classes, without importing either.
 
-transformers and torch take seconds to import, and `resprout --help` or a plain `import resprout` must
-not pay for them. So registration waits for transformers' Auto classes: where they are imported already
-it happens at once, else as soon as they are and no module of transformers is half imported (it imports
-them in the middle of what BioGPT is made from).
+transformers and torch take seconds to import, and `resprout --help` or a plain `import resprout`
+must not pay for them. So registration waits for transformers' Auto classes: where they are
+imported already it happens at once, else as soon as they are and no module of transformers is half
+imported (it imports them in the middle of what BioGPT is made from).
 """
 
 import importlib

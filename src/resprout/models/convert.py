@@ -30,7 +30,9 @@ def convert(
     """
     to_checkpoint = out.suffix in SUFFIXES
     if out.exists() and (to_checkpoint or not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out: {str(out)!r} exists; allowed is a new file, or a new or empty folder")
+        raise ValueError(
+            f"out: {str(out)!r} exists; allowed is a new file, or a new or empty folder"
+        )
     found = None
     if tokenizer is not None:
         if to_checkpoint:
@@ -57,7 +59,9 @@ def _write(
 ) -> None:
     if out.suffix in SUFFIXES:
         if not isinstance(model, BioGPTForCausalLM):
-            raise ValueError(f"out: a .pt file holds a BioGPT, {source!r} is {type(model).__name__}")
+            raise ValueError(
+                f"out: a .pt file holds a BioGPT, {source!r} is {type(model).__name__}"
+            )
         write_published(model, out)
         return
     with new_folder(out) as folder:

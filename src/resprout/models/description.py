@@ -1,14 +1,18 @@
 """What a model is made of, from its configuration alone: no weights are allocated."""
 
+import re
 from collections import Counter
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from resprout.models.biogpt import BioGPTConfig
+from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import branch_widths, zone_of
 from resprout.models.cost import count_cost
+
+# Parts of a name that tell one layer from the next: `3`, and BioGPT's `fb_8_to_0`.
+_NUMBERED = re.compile(r"\d+|fb_\d+_to_\d+")
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -27,7 +31,7 @@ def components(model: nn.Module) -> dict[str, int]:
     """
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        parts = [part for part in name.split(".") if not part.isdigit()]
+        parts = [part for part in name.split(".") if not _NUMBERED.fullmatch(part)]
         if parts[-1] in ("weight", "bias") and len(parts) > 1:
             parts.pop()
         counts[".".join(parts)] += parameter.numel()
@@ -57,9 +61,9 @@ def layout_lines(config: BioGPTConfig) -> list[str]:
     return lines
 
 
-def zones(model: nn.Module) -> dict[str, int]:
+def zones(model: BioGPTForCausalLM) -> dict[str, int]:
     """Parameters of a BioGPT by zone: the three of its layers, and what lies outside of them."""
-    layers = len(model.config.cortical_layout)
+    layers = len(model.model.layers)
     counts = dict.fromkeys(("EARLY", "MID", "LATE"), 0)
     for index, layer in enumerate(model.model.layers):
         counts[zone_of(index, layers)] += parameter_total(layer)
@@ -71,7 +75,7 @@ def zones(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def zone_lines(model: nn.Module) -> list[str]:
+def zone_lines(model: BioGPTForCausalLM) -> list[str]:
     """Parameters per zone, as aligned lines."""
     counts = {name: count for name, count in zones(model).items() if count}
     width = max(map(len, counts))
@@ -104,7 +108,10 @@ def cost_lines(model: PreTrainedModel) -> list[str]:
 
 
 def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.2f} {name}"
+    return f"{count / 1e3:.2f} kB"
 
 
 def _flops(count: float) -> str:

@@ -1,7 +1,8 @@
 """Models by name: the sizes that studies grow from nothing, each a configuration.
 
 Every BioGPT has a control of transformers' GPT-NeoX beside it, `gpt-neox-SIZE`: as many layers,
-positions and vocabulary, total parameters within 1 % (within 0.1 % in fact), width and MLP chosen so.
+positions and vocabulary, total parameters within 1 % (within 0.1 % in fact), width and MLP chosen
+so.
 """
 
 from typing import Any

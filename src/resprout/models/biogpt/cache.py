@@ -1,9 +1,9 @@
 """What generation keeps of the past, neuron by neuron.
 
 A neuron needs its keys, its values (already enriched by the NMDA trace, whose state they hold) and
-the last inputs of its temporal convolution. One cache layer belongs to one neuron in one pass: pass 0
-of all neurons in order, then pass 1. They live in transformers' own `DynamicCache` or `StaticCache`,
-so `generate`, beam search and assisted decoding treat them as any other.
+the last inputs of its temporal convolution. One cache layer belongs to one neuron in one pass:
+pass 0 of all neurons in order, then pass 1. They live in transformers' own `DynamicCache` or
+`StaticCache`, so `generate`, beam search and assisted decoding treat them as any other.
 
 Shapes: B batch, n branches, d branch width, D = n * d, T new positions, S positions in all.
 """
@@ -20,11 +20,14 @@ GROWTH_POSITIONS = 256
 class NeuronCache(DynamicLayer):
     """Grows by whole stretches: appending in place keeps the time per token flat.
 
-    All inputs of the convolution are kept, not only the last, so that `crop` is exact to any length.
+    All inputs of the convolution are kept, not only the last, so that `crop` is exact to any
+    length.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
+        self.keys: Tensor | None = None  # (B, n, S, d)
+        self.values: Tensor | None = None  # (B, n, S, d)
         self.conv_inputs: Tensor | None = None  # (B, S, D)
         self._rooms: dict[str, Tensor] = {}
 
@@ -81,9 +84,11 @@ class NeuronCache(DynamicLayer):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.keys = self.values = self.conv_inputs = None
+        self.conv_inputs = None
         self._rooms = {}
         self.is_initialized = False
+        super().reset()
+        self.keys = self.values = None
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last positions; a negative number says how many, as in transformers."""

@@ -82,7 +82,8 @@ class BioGPTConfig(PreTrainedConfig):
             value = getattr(self, field)
             if not isinstance(value, int | float) or not low <= value < high:
                 raise ValueError(
-                    f"{field}: got {value!r}, allowed is a number from {low} up to (not with) {high}"
+                    f"{field}: got {value!r}, allowed is a number from {low} up to (not with) "
+                    f"{high}"
                 )
         if self.soma_width < 1:
             raise ValueError(

@@ -86,7 +86,8 @@ class BioGPTModel(BioGPTPreTrainedModel):
             past_key_values: an empty cache, or one that this model has filled.
             use_cache: return a cache; None = the configuration's, and no cache while training.
             output_hidden_states: also return the input and every layer's output, L + 1 tensors of
-                (B, T, D), the last one after the last LayerNorm; with two passes those of the second.
+                (B, T, D), the last one after the last LayerNorm; with two passes those of the
+                second.
             kwargs: accepted for transformers' callers (`return_dict`).
 
         Returns:
@@ -157,6 +158,7 @@ class BioGPTModel(BioGPTPreTrainedModel):
                     first_cell=first_cell,
                 )
             )
+            assert isinstance(layer, CorticalLayer)
             first_cell += len(layer.neurons)
         return states
 

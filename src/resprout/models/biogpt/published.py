@@ -1,6 +1,7 @@
 """The published program's checkpoints, `.pt` files: read without executing anything, and written.
 
-A checkpoint is a dict with `step`, `model_state_dict`, `optimizer_state_dict`, `val_loss`, `config` and
+A checkpoint is a dict with `step`, `model_state_dict`, `optimizer_state_dict`, `val_loss`,
+`config` and
 `tokens_processed`. The names of the weights are our own without the prefix `model.`; those of the
 configuration are the published program's.
 """
@@ -51,9 +52,9 @@ def read_config(path: str | Path) -> BioGPTConfig:
 def read_published(path: str | Path) -> BioGPTForCausalLM:
     """The model of a published checkpoint, in the checkpoint's type, in training mode.
 
-    What it holds beside weights and configuration (`step`, `val_loss`, `tokens_processed`, the unused
-    fields of its configuration) is kept as the configuration's `published`; the optimiser's state is
-    not.
+    What it holds beside weights and configuration (`step`, `val_loss`, `tokens_processed`, the
+    unused fields of its configuration) is kept as the configuration's `published`; the optimiser's
+    state is not.
 
     Raises:
         ValueError: not a file that torch reads with `weights_only=True`, or not such a checkpoint;
@@ -101,10 +102,9 @@ def write_published(model: BioGPTForCausalLM, path: str | Path) -> None:
         raise ValueError(f"path: {str(path)!r} exists; allowed is a new file")
     plain = BioGPTConfig()
     for field in ("nmda", "branch_expansion", "conv_kernel_size", "layer_norm_eps"):
-        if (value := getattr(config, field)) != getattr(plain, field):
-            raise ValueError(
-                f"{field}: got {value!r}, the published program knows only {getattr(plain, field)!r}"
-            )
+        value, known = getattr(config, field), getattr(plain, field)
+        if value != known:
+            raise ValueError(f"{field}: got {value!r}, the published program knows only {known!r}")
     kept = dict(getattr(config, "published", None) or {})
     fields = {theirs: getattr(config, ours) for theirs, ours in _FIELDS.items()}
     fields["soma_ffn_expansion"] = float(config.soma_expansion)

@@ -12,8 +12,8 @@ from .neurons import CorticalLayer, DendriticNeuron
 def start_values(module: nn.Module, config: BioGPTConfig) -> None:
     """Set the parameters that `module` itself owns (those of its parts come by their own call).
 
-    `published`: Xavier uniform for whatever has two or more dimensions, embeddings included; biases 0,
-    norm weights 1, neuron and pass weights 0, NMDA decays 0.9 + 0.1 * normal.
+    `published`: Xavier uniform for whatever has two or more dimensions, embeddings included;
+    biases 0, norm weights 1, neuron and pass weights 0, NMDA decays 0.9 + 0.1 * normal.
     """
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
         init.xavier_uniform_(module.weight)

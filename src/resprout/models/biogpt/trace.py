@@ -2,10 +2,11 @@
 
 Along time, per channel, with tau = sigmoid(decay):
 
-    m_0 = 0,   m_t = tau * (m_{t-1} + v_{t-1}) = sum_{s < t} tau^(t - s) v_s,   enriched_t = v_t + m_t
+    m_0 = 0,   m_t = tau * (m_{t-1} + v_{t-1}) = sum_{s < t} tau^(t - s) v_s,   enriched_t = v_t +
+    m_t
 
-so a value k positions back counts tau^k. The enriched values obey y_t = v_t + tau * y_{t-1}: the last
-enriched value is all the state that a cache needs.
+so a value k positions back counts tau^k. The enriched values obey y_t = v_t + tau * y_{t-1}: the
+last enriched value is all the state that a cache needs.
 
 Source: the published BioGPT's description ("learnable exponential decay enriching V"); its program
 carries the parameter and leaves the trace empty.
@@ -40,9 +41,9 @@ def enrich(v: Tensor, decay: Tensor, previous: Tensor | None = None) -> Tensor:
 class _Recurrence(torch.autograd.Function):
     """y_t = x_t + tau * y_{t-1} along axis 2, by recursive doubling in log2(T) steps.
 
-    Only powers tau^(2^k) <= 1 occur, so nothing overflows at any length or decay (dividing by tau^t,
-    as a cumulative sum would, does). Backward is the same recurrence from the end; by hand, it keeps
-    one tensor instead of log2(T).
+    Only powers tau^(2^k) <= 1 occur, so nothing overflows at any length or decay (dividing by
+    tau^t, as a cumulative sum would, does). Backward is the same recurrence from the end; by hand,
+    it keeps one tensor instead of log2(T).
     """
 
     @staticmethod

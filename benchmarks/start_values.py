@@ -4,7 +4,8 @@
 
 Grows the nano study's BioGPT from the study's own recipe, each time with the published start
 values and the named change, and prints the held-out loss. Changes joined by `+` are made together,
-in order, and one may come twice (`queries+queries` makes them four times as large).
+in order, and one may come twice (`queries+queries` makes them four times as large). `scaled` takes
+the start values of `init="scaled"`; changes after it (`scaled+projections`) are made on top.
 """
 
 import argparse
@@ -113,6 +114,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    for name in {part for change in options.changes for part in change.split("+")}:
+        if name not in ("none", "scaled", *CHANGES):
+            parser.error(f"{name!r} is no change; there are none, scaled, {', '.join(CHANGES)}")
     spec = read_spec(STUDY)
     device = resolve_device(options.device)
     subject = next(s for s in spec.subjects if s.name == "biogpt-nano")
@@ -126,10 +130,13 @@ def main() -> None:
             for rate in options.rates:
                 for seed in options.seeds:
                     tried = subject.model_copy(update={"learning_rate": float(rate)})
-                    model = build(subjects.configuration(tried), seed)
+                    config = subjects.configuration(tried)
+                    if "scaled" in change.split("+"):
+                        config.init = "scaled"
+                    model = build(config, seed)
                     with torch.no_grad():
                         for name in change.split("+"):
-                            if name not in ("none", "scaled"):
+                            if name in CHANGES:
                                 CHANGES[name](model)
                     train(
                         model,

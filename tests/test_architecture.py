@@ -20,6 +20,7 @@ ALLOWED = {
     "measure": {"files", "models", "data"},
     "study": {"files", "record", "models", "data", "pruning", "train", "measure"},
     "report": {"files", "record", "measure"},
+    "registration": {"models"},
 }
 
 

@@ -116,6 +116,16 @@ def test_layout_of_the_published_model():
     assert feedback_pairs(12) == [[8, 0], [9, 1], [10, 2], [11, 3]]
 
 
+def test_layouts_of_tuples_are_layouts(tmp_path):
+    layout, pairs = ((8, 8), (4,), (6, 3)), ((2, 0), (1, 0))
+    config = BioGPTConfig(hidden_size=48, num_hidden_layers=3, cortical_layout=layout,
+                          feedback_pairs=pairs)  # fmt: skip
+    assert config.cortical_layout == [[8, 8], [4], [6, 3]]
+    assert config.feedback_pairs == [[2, 0], [1, 0]]
+    config.save_pretrained(tmp_path)
+    assert BioGPTConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
 def test_layout_lowers_counts_that_do_not_divide():
     assert cortical_layout(10, 3) == [[5, 5], [5, 5, 2], [2, 2]]
     assert cortical_layout(7, 1) == [[7, 7]]

@@ -1,10 +1,12 @@
 """The command line as a user meets it: real processes, one-line errors, exit codes."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from resprout.models.biogpt.layout import cortical_layout
 
@@ -37,7 +39,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "report", "describe"):
+    for command in ("run", "report", "describe", "convert"):
         assert command in done.stdout
 
 
@@ -62,8 +64,10 @@ def test_reporting_needs_no_torch():
         (["run", "STUDY", "--out", "STUDY/x"], "cannot be written"),
         (["report", "nowhere"], "'nowhere' is not a run's folder"),
         (["describe", "biogpt-nan"], "did you mean 'biogpt-nano'"),
-        (["describe", "."], "not a model folder"),
+        (["describe", "."], "neither a model folder (it has no config.json)"),
         (["describe", "x" * 300], "is neither a size"),
+        (["convert", "nowhere.pt", "STUDY-new"], "nowhere.pt"),
+        (["convert", "biogpt-nano", "STUDY"], "exists; allowed is a new file"),
         (["run", "x" * 300], "File name too long"),
     ],
 )
@@ -107,8 +111,30 @@ def test_describe_a_size_and_a_folder(shared):
     assert "294,532,636" in done.stdout
     assert "Total branches: 168" in done.stdout
     assert "prunable under paper: 254,803,968" in done.stdout
+    zones = dict(
+        re.findall(r"^  (EARLY|MID|LATE|feedback|embeddings|head) +([\d,]+)$", done.stdout, re.M)
+    )
+    assert set(zones) == {"EARLY", "MID", "LATE", "feedback", "embeddings", "head"}
+    assert zones["embeddings"] == f"{(50304 + 1024) * 768:,}"
+    for figure in ("operations per token", "inference, one sequence", "training, one sequence"):
+        assert figure in done.stdout
     done = resprout("describe", shared / "models" / "stories260K")
     assert "260,032" in done.stdout
+    assert "operations per token" in done.stdout
+
+
+def test_convert_to_a_folder_and_back(tmp_path):
+    first, folder, second = tmp_path / "a.pt", tmp_path / "folder", tmp_path / "b.pt"
+    for source, out in (("biogpt-nano", first), (first, folder), (folder, second)):
+        done = resprout("convert", source, out)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "1,563,566 parameters" in done.stdout
+    assert (folder / "model.safetensors").is_file()
+    before, after = (torch.load(file, weights_only=True) for file in (first, second))
+    weights, again = before["model_state_dict"], after["model_state_dict"]
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 @pytest.mark.slow

@@ -327,7 +327,7 @@ def test_a_failing_point_leaves_the_others(small_study, write_study, tmp_path, m
     [
         ({"model": "biogpt-nan"}, "subjects.0.model: 'biogpt-nan' is neither"),
         ({"model": "no/such-model"}, "subjects.0.model: 'no/such-model' is neither"),
-        ({"model": "."}, "not a model folder"),
+        ({"model": "."}, "neither a model folder"),
         ({"learning_rate": None}, "subjects.0.learning_rate: missing"),
     ],
 )

@@ -12,7 +12,6 @@ from resprout.train import trainer as trainer_module
 from resprout.train.options import TrainingOptions
 from resprout.train.trainer import WindowDataset, train
 
-HAS_CHUNKED_LOSS = hasattr(torch.nn, "LinearCrossEntropyOptions")
 CPU = torch.device("cpu")
 OPTIONS = TrainingOptions(steps=6, batch_windows=2, learning_rate=3e-3, warmup_steps=2)
 
@@ -33,7 +32,6 @@ def same(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.skipif(not HAS_CHUNKED_LOSS, reason="this torch has no chunked head and loss")
 @pytest.mark.parametrize("name", ["biogpt-nano", "gpt-neox-nano"])
 def test_fused_loss_is_the_logits_loss(name):
     model = small(name)

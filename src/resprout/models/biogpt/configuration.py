@@ -99,6 +99,8 @@ class BioGPTConfig(PreTrainedConfig):
             self.cortical_layout = cortical_layout(self.hidden_size, self.num_hidden_layers)
         if self.feedback_pairs is None:
             self.feedback_pairs = feedback_pairs(self.num_hidden_layers)
+        self.cortical_layout = _lists(self.cortical_layout)
+        self.feedback_pairs = _lists(self.feedback_pairs)
         self._check_layout(self.cortical_layout)
         self._check_feedback(self.feedback_pairs)
         super().__post_init__(**kwargs)
@@ -142,3 +144,8 @@ class BioGPTConfig(PreTrainedConfig):
                 )
         if len({tuple(pair) for pair in pairs}) != len(pairs):
             raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is each pair once")
+
+
+def _lists(value: Any) -> Any:
+    """Tuples of tuples as lists of lists, as they come back from a saved configuration."""
+    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value

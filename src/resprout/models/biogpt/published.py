@@ -1,9 +1,8 @@
 """The published program's checkpoints, `.pt` files: read without executing anything, and written.
 
 A checkpoint is a dict with `step`, `model_state_dict`, `optimizer_state_dict`, `val_loss`,
-`config` and
-`tokens_processed`. The names of the weights are our own without the prefix `model.`; those of the
-configuration are the published program's.
+`config` and `tokens_processed`. The names of the weights are our own without the prefix `model.`;
+those of the configuration are the published program's.
 """
 
 import pickle
@@ -162,9 +161,6 @@ def _configuration(checkpoint: Mapping[str, Any], path: Path) -> BioGPTConfig:
     if missing := [field for field in _REQUIRED if field not in fields]:
         raise ValueError(f"{path}: config lacks {missing[0]!r}")
     values = {ours: fields[theirs] for theirs, ours in _FIELDS.items() if theirs in fields}
-    for field in ("cortical_layout", "feedback_pairs"):
-        if isinstance(rows := values.get(field), list | tuple):  # of tuples, as a rule
-            values[field] = [list(row) if isinstance(row, tuple) else row for row in rows]
     kept = {name: value for name, value in fields.items() if name in _UNUSED}
     for name in ("step", "val_loss", "tokens_processed"):
         value = checkpoint.get(name)

@@ -6,14 +6,17 @@ from pathlib import Path
 import torch
 import yaml
 
+from resprout.models.biogpt.published import write_published
+from resprout.models.convert import convert
+from resprout.models.sizes import build, configuration
 from resprout.study.spec import read_spec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def block(language):
-    return re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)[1]
+def block(language, number=0):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)[number]
 
 
 def test_the_study_is_valid_and_runs_on_local_models(shared, text_folder, tmp_path):
@@ -49,6 +52,15 @@ def test_the_python_works_on_a_local_model(shared, tmp_path, tokens, monkeypatch
         (p == 0).sum() for n, p in names["model"].named_parameters() if n in names["cut"].masks
     ]
     assert int(sum(zeros)) >= names["cut"].prunable - names["cut"].kept
+
+
+def test_the_python_of_the_dendritic_model_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_published(build(configuration("biogpt-nano"), seed=0), "x.pt")
+    convert("x.pt", Path("OUT"))
+    names = {"ids": torch.tensor([[1, 2, 3]])}
+    exec(block("python", 1), names)
+    assert type(names["model"]).__name__ == "BioGPTForCausalLM"
 
 
 def test_its_links_and_pictures_are_there():

@@ -55,18 +55,22 @@ def count_cost(model: PreTrainedModel) -> Cost:
 
 def _run(model: PreTrainedModel, T: int, use_cache: bool) -> Any:
     ids = torch.zeros(1, T, dtype=torch.long, device="meta")
-    try:
-        return model(input_ids=ids, use_cache=use_cache)
-    except RuntimeError:
-        # Most models look at positions to build their mask, which the meta device has not: give
-        # them the mask.
-        mask = torch.ones(1, 1, T, T, dtype=torch.bool, device="meta")
+    # Most models look at positions to build their mask, which the meta device has not, and some at
+    # the mask to number the positions: give them first nothing, then the mask, then both.
+    mask = torch.ones(1, 1, T, T, dtype=torch.bool, device="meta")
+    positions = torch.zeros(1, T, dtype=torch.long, device="meta")
+    attempts: list[dict[str, Tensor]] = [
+        {},
+        {"attention_mask": mask},
+        {"attention_mask": mask, "position_ids": positions},
+    ]
+    reason: Exception | None = None
+    for arguments in attempts:
         try:
-            return model(input_ids=ids, use_cache=use_cache, attention_mask=mask)
+            return model(input_ids=ids, use_cache=use_cache, **arguments)
         except Exception as error:
-            raise ValueError(
-                f"{type(model).__name__} cannot be run on shapes alone ({error})"
-            ) from error
+            reason = error
+    raise ValueError(f"{type(model).__name__} cannot be run on shapes alone ({reason})")
 
 
 def _saved_bytes(model: PreTrainedModel, T: int) -> int:

@@ -2,8 +2,8 @@
 
 Along time, per channel, with tau = sigmoid(decay):
 
-    m_0 = 0,   m_t = tau * (m_{t-1} + v_{t-1}) = sum_{s < t} tau^(t - s) v_s,   enriched_t = v_t +
-    m_t
+    m_0 = 0,   m_t = tau * (m_{t-1} + v_{t-1}) = sum_{s < t} tau^(t - s) v_s
+    enriched_t = v_t + m_t
 
 so a value k positions back counts tau^k. The enriched values obey y_t = v_t + tau * y_{t-1}: the
 last enriched value is all the state that a cache needs.

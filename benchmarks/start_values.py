@@ -3,9 +3,13 @@
     python benchmarks/start_values.py [--changes none tokens ...] [--rates 4e-3] [--seeds 0]
 
 Grows the nano study's BioGPT from the study's own recipe, each time with the published start
-values and the named change, and prints the held-out loss. Changes joined by `+` are made together,
-in order, and one may come twice (`queries+queries` makes them four times as large). `scaled` takes
-the start values of `init="scaled"`; changes after it (`scaled+projections`) are made on top.
+values and the named change, and prints the held-out loss. With it, what the first layer sees at
+the start: how much of the embeddings' variance is the token's, and how much of its attention a
+position gives to itself (the mean over positions, branches and neurons).
+
+Changes joined by `+` are made together, in order, and one may come twice (`queries+queries` makes
+them four times as large). `scaled` takes the start values of `init="scaled"`; changes after it
+(`scaled+kernels`) are made on top.
 """
 
 import argparse
@@ -97,6 +101,25 @@ def heads(model: BioGPTForCausalLM) -> None:
     model.lm_head.weight.zero_()
 
 
+def first_sight(model: BioGPTForCausalLM, ids: torch.Tensor) -> tuple[float, float]:
+    """The token's share of the variance of embeddings, and a position's attention to itself.
+
+    `ids` are (B, T) tokens.
+    """
+    network = model.model
+    tokens = network.token_emb(ids)
+    x = tokens + network.pos_emb.weight[: ids.shape[1]]
+    layer = network.layers[0]
+    own = []
+    for cell in layer.neurons:
+        q, k, _ = cell.qkv(layer.ln(x)).unflatten(-1, (3, cell.branches, -1)).unbind(2)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, n, T, d)
+        later = torch.full((ids.shape[1], ids.shape[1]), -torch.inf).triu(1)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + later).softmax(-1)
+        own.append(weights.diagonal(dim1=-2, dim2=-1).mean())
+    return float(tokens.var() / x.var()), float(torch.stack(own).mean())
+
+
 CHANGES: dict[str, Callable[[BioGPTForCausalLM], None]] = {
     f.__name__: f
     for f in (
@@ -138,6 +161,8 @@ def main() -> None:
                         for name in change.split("+"):
                             if name in CHANGES:
                                 CHANGES[name](model)
+                        text = torch.from_numpy(data.val.tokens[: 8 * spec.data.window])
+                        seen = first_sight(model, text.long().view(8, -1))
                     train(
                         model,
                         data.train.tokens,
@@ -149,8 +174,11 @@ def main() -> None:
                     )
                     losses = window_losses(model, data.val, spec.data.window)
                     nats = losses.nats.sum() / losses.tokens.sum()
-                    print(f"{change:>32} at {rate}, seed {seed}: {nats:.3f} nats per token",
-                          flush=True)  # fmt: skip
+                    print(
+                        f"{change:>32} at {rate}, seed {seed}: {nats:.3f} nats per token; "
+                        f"token {seen[0]:.1%} of the variance, {seen[1]:.1%} attention to itself",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

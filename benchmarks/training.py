@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--windows 8] [--steps 20]
 
-All four run in turn in one process; prints median tokens/s. The chunked loss (torch's) is what
+All four run in turn in one process; prints median tokens/s. The chunked loss (our own) is what
 the trainer uses where a model's head is a plain product.
 """
 

@@ -322,31 +322,6 @@ def test_a_failing_point_leaves_the_others(small_study, write_study, tmp_path, m
     assert not list((tmp_path / "run" / "points").glob("*.failed.json"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model": "biogpt-nan"}, "subjects.0.model: 'biogpt-nan' is neither"),
-        ({"model": "no/such-model"}, "subjects.0.model: 'no/such-model' is neither"),
-        ({"model": "."}, "neither a model folder"),
-        ({"learning_rate": None}, "subjects.0.learning_rate: missing"),
-    ],
-)
-def test_bad_subjects_are_refused_before_anything(
-    small_study, write_study, tmp_path, change, message
-):
-    small_study["subjects"][0] |= change
-    with pytest.raises(ValueError, match=message) as caught:
-        run(write_study(small_study), tmp_path / "run")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_windows_beyond_the_context_are_refused(small_study, write_study, tmp_path):
-    small_study["data"]["window"] = 129
-    with pytest.raises(ValueError, match=r"data\.window: got 129, allowed are up to the 128"):
-        run(write_study(small_study), tmp_path / "run")
-
-
 def test_a_folder_of_another_study_is_refused(finished, small_study, write_study):
     small_study["study"] = "another"
     with pytest.raises(ValueError, match="holds the study 'small', not 'another'"):

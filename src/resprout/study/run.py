@@ -16,11 +16,12 @@ from resprout.measure.text import generate_texts
 from resprout.models.quiet import quiet_transformers
 from resprout.pruning.api import prune
 from resprout.pruning.protocols import protocol as protocol_named
+from resprout.study.checks import check_subjects
 from resprout.study.environment import environment
 from resprout.study.points import RECORD_FORMAT, Point, plan
 from resprout.study.spec import StudySpec
 from resprout.study.store import Store, failed_measures
-from resprout.study.subjects import Grown, Subjects, check_subjects
+from resprout.study.subjects import Grown, Subjects
 from resprout.train.trainer import train
 
 # Recovery reads the training windows in another order than growing did, the same for every point.

@@ -69,6 +69,9 @@ class SubjectSpec(Part):
     name: Name
     model: str = Field(min_length=1, description="a size's name, a Hub id or a model folder")
     revision: str | None = None
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="fields of a size's configuration to change"
+    )
     learning_rate: float | None = Field(
         default=None, gt=0, description="for growing; found by a search"
     )

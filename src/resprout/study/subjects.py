@@ -19,8 +19,10 @@ from resprout.data.tokens import TokenSet, prepare
 from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
 from resprout.measure.stage import stage
 from resprout.models import sizes
+from resprout.models.biogpt.published import is_published
 from resprout.models.sizes import SIZES, build
-from resprout.models.subject import first_line, load, load_configuration
+from resprout.models.subject import first_line, load
+from resprout.study.checks import shape_of
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
 from resprout.train.trainer import train
@@ -37,41 +39,6 @@ class Grown:
     tokenizer: PreTrainedTokenizerBase
     digest: str
     stages: dict[str, Any]
-
-
-def check_subjects(spec: StudySpec) -> None:
-    """Refuse subjects that cannot be had, before anything is prepared or trained.
-
-    Raises:
-        ValueError: a size without a learning rate, a trained model with one, no such model, or
-            a context shorter than the study's windows.
-    """
-    for index, subject in enumerate(spec.subjects):
-        where = f"subjects.{index}"
-        try:
-            config = load_configuration(subject.model, subject.revision)
-        except ValueError as error:
-            raise ValueError(f"{where}.model: {str(error).removeprefix('subject: ')}") from error
-        grown = subject.model in SIZES
-        if grown and subject.learning_rate is None:
-            raise ValueError(
-                f"{where}.learning_rate: missing, needed to grow the size {subject.model!r}"
-            )
-        if grown and spec.data.train_tokenizer is None:
-            raise ValueError(
-                f"data.train_tokenizer: missing, needed to grow the size {subject.model!r}"
-            )
-        if not grown and subject.learning_rate is not None:
-            raise ValueError(
-                f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
-                f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
-            )
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None and spec.data.window > limit:
-            raise ValueError(
-                f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "
-                f"of {subject.name!r}"
-            )
 
 
 class Subjects:
@@ -125,8 +92,11 @@ class Subjects:
         if subject.model in SIZES:
             size = self.spec.data.train_tokenizer
             return {"vocab_size": size}, {"train_tokenizer": size}
+        source = subject.model
+        if is_published(source):
+            source = str(Path(source).parent)  # a checkpoint file has its tokenizer beside it
         try:
-            own = AutoTokenizer.from_pretrained(subject.model, revision=subject.revision)
+            own = AutoTokenizer.from_pretrained(source, revision=subject.revision)
         except Exception as error:  # many libraries' errors, all meaning that it cannot be had
             raise ValueError(
                 f"subject {subject.name!r}: no tokenizer ({first_line(error)})"
@@ -156,8 +126,7 @@ class Subjects:
         text = self.spec.text
         if text is None or "text" not in self.spec.measures:
             return
-        config = load_configuration(subject.model, subject.revision)
-        limit = getattr(config, "max_position_embeddings", None)
+        limit = getattr(shape_of(subject), "max_position_embeddings", None)
         encoder = tokens.tokenizer()
         for category, prompt in text.prompts.items():
             needed = len(encoder.encode(prompt).ids) + text.new_tokens
@@ -185,12 +154,12 @@ class Subjects:
     def configuration(self, subject: SubjectSpec) -> PreTrainedConfig:
         """The shape of a subject to grow, with the vocabulary of the study's own tokenizer."""
         manifest = self.tokens(subject).manifest
-        return sizes.configuration(
-            subject.model,
-            vocab_size=manifest["vocab_size"],
-            bos_token_id=manifest["end_of_text"],
-            eos_token_id=manifest["end_of_text"],
-        )
+        changes = subject.config | {
+            "vocab_size": manifest["vocab_size"],
+            "bos_token_id": manifest["end_of_text"],
+            "eos_token_id": manifest["end_of_text"],
+        }
+        return sizes.configuration(subject.model, **changes)
 
     def get(self, subject: SubjectSpec, seed: int) -> Grown:
         """The subject, grown now if it was not before."""
@@ -278,6 +247,8 @@ def _weights_digest(subject: SubjectSpec) -> str:
     """What names a trained model's weights: files' sha256, or the commit on the Hub."""
     if Path(subject.model).is_dir():
         return _files_digest(Path(subject.model))
+    if is_published(subject.model):
+        return file_sha256(Path(subject.model))
     found = cached_file(subject.model, "config.json", revision=subject.revision)
     assert found is not None
     return Path(found).parent.name  # the Hub cache keeps each file under snapshots/COMMIT/

@@ -1,0 +1,77 @@
+"""Subjects that cannot be had are refused before anything is prepared or trained."""
+
+import difflib
+
+from transformers import PreTrainedConfig
+
+from resprout.models.sizes import SIZES, configuration
+from resprout.models.subject import first_line, load_configuration
+from resprout.study.spec import StudySpec, SubjectSpec
+
+# What the study's own tokenizer decides.
+_BY_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id")
+
+
+def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
+    """A subject's configuration; a size's without the vocabulary that its tokens will give it.
+
+    Raises:
+        ValueError: no such model, or a changed field that its configuration has not or refuses.
+    """
+    if subject.model not in SIZES:
+        if subject.config:
+            raise ValueError(
+                f"config: allowed only for the sizes {', '.join(sorted(SIZES))}; "
+                f"{subject.model!r} is already trained"
+            )
+        try:
+            return load_configuration(subject.model, subject.revision)
+        except ValueError as error:
+            raise ValueError(f"model: {str(error).removeprefix('subject: ')}") from error
+    known = sorted(configuration(subject.model).to_dict())
+    for field in subject.config:
+        if field in _BY_TOKENIZER:
+            raise ValueError(f"config.{field}: not allowed, the study's tokenizer decides it")
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"config.{field}: {subject.model!r} has no such field{hint}")
+    try:
+        return configuration(subject.model, **subject.config)
+    except Exception as error:  # transformers wraps some of its own around ours
+        raise ValueError(f"config: {first_line(error)}") from error
+
+
+def check_subjects(spec: StudySpec) -> None:
+    """Refuse subjects that cannot be had.
+
+    Raises:
+        ValueError: a size without a learning rate, a trained model with one, no such model, a
+            field that its configuration has not, or a context shorter than the study's windows.
+    """
+    for index, subject in enumerate(spec.subjects):
+        where = f"subjects.{index}"
+        try:
+            config = shape_of(subject)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from error
+        grown = subject.model in SIZES
+        if grown and subject.learning_rate is None:
+            raise ValueError(
+                f"{where}.learning_rate: missing, needed to grow the size {subject.model!r}"
+            )
+        if grown and spec.data.train_tokenizer is None:
+            raise ValueError(
+                f"data.train_tokenizer: missing, needed to grow the size {subject.model!r}"
+            )
+        if not grown and subject.learning_rate is not None:
+            raise ValueError(
+                f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
+                f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
+            )
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is not None and spec.data.window > limit:
+            raise ValueError(
+                f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "
+                f"of {subject.name!r}"
+            )

@@ -3,11 +3,12 @@
     python benchmarks/biogpt.py [--size biogpt-294m] [--parts train generate flat] [--device cpu]
 
 `train`     a training step (forward, loss, backward, clipping, AdamW) of 2 x 512 tokens: the plain
-            version in fp32, ours in fp32, ours under bf16 autocast; median of the steps, run in
-            turn.
+            version in fp32, ours in fp32, ours under bf16 autocast.
 `generate`  greedy, batch 1: the plain version without a cache, ours with one, in fp32 and in bf16.
-`flat`      time per token at contexts of 100 and of 900 tokens, with the cache.
-`memory`    peak memory of each of the above, each in a process of its own.
+`flat`      time per token at contexts of 100 to 900 tokens, with the cache.
+
+Each kind runs in a process of its own, one after the other, in as many rounds as asked for: so its
+peak memory is its own, and so is how it asks the system for memory. Medians over all rounds.
 
 The plain version (`reference_biogpt.py`) computes module by module what the publication says and
 keeps no cache; it takes torch's default AdamW as published, ours the fused one that our trainer
@@ -31,9 +32,11 @@ from torch import nn
 
 from reference_biogpt import plain_copy
 from resprout.models.cost import count_cost
+from resprout.models.cross_entropy import linear_cross_entropy
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.loss import fused_loss
 from resprout.models.sizes import build, configuration
+from resprout.train.memory import keep_freed_memory
 
 Program = Callable[[], object]
 
@@ -44,49 +47,43 @@ def synchronised(device: str) -> float:
     return time.perf_counter()
 
 
-def training_programs(options: argparse.Namespace) -> dict[str, Program]:
-    """One training step of each kind."""
-    device = options.device
-    B, T = options.batch, options.tokens
+def training_program(options: argparse.Namespace, kind: str) -> Program:
+    """One training step."""
+    device, ours = options.device, kind.startswith("ours")
     config = configuration(options.size)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size, (B, T + 1), generator=generator).to(device)
+    shape = (options.batch, options.tokens + 1)
+    ids = torch.randint(config.vocab_size, shape, generator=generator).to(device)
     inputs, targets = ids[:, :-1], ids[:, 1:]
-    model = build(config, seed=0).to(device).train()
-    kinds = options.kinds or ["plain fp32", "ours fp32", "ours bf16"]
-    plain = plain_copy(model).to(device) if any("plain" in kind for kind in kinds) else None
-    compiled = torch.compile(model.base_model, fullgraph=True) if "ours compiled" in kinds else None
+    model = build(config, seed=0).train()
+    network: nn.Module = (model if ours else plain_copy(model)).to(device)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1,
+        fused=True if ours else None,
+    )  # fmt: skip
+    forward = network
+    if "compiled" in kind:
+        forward = torch.compile(model.base_model if ours else network, fullgraph=True)
 
-    def stepper(kind: str) -> Program:
-        network = plain if kind.startswith("plain") else model
-        assert network is not None
-        ours = network is model
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1,
-            fused=True if ours else None,
-        )  # fmt: skip
+    def loss_of() -> torch.Tensor:
+        if ours and forward is network:
+            return fused_loss(model, inputs, targets)
+        if ours:
+            hidden = forward(input_ids=inputs, use_cache=False).last_hidden_state
+            return linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight,
+                                        targets.flatten())  # fmt: skip
+        return F.cross_entropy(forward(inputs).float().flatten(0, 1), targets.flatten())
 
-        def step() -> float:
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled="fp32" not in kind):
-                if kind == "ours compiled":
-                    assert compiled is not None
-                    hidden = compiled(input_ids=inputs, use_cache=False).last_hidden_state
-                    logits = model.lm_head(hidden)
-                    loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-                elif ours:
-                    loss = fused_loss(model, inputs, targets)
-                else:
-                    logits = network(inputs)
-                    loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-            return loss.item()
+    def step() -> float:
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled="fp32" not in kind):
+            loss = loss_of()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        return loss.item()
 
-        return step
-
-    return {kind: stepper(kind) for kind in kinds}
+    return step
 
 
 def plain_generate(plain: nn.Module, ids: torch.Tensor, new_tokens: int) -> torch.Tensor:
@@ -97,50 +94,85 @@ def plain_generate(plain: nn.Module, ids: torch.Tensor, new_tokens: int) -> torc
     return ids
 
 
-def generation_programs(options: argparse.Namespace, new_tokens: int) -> dict[str, Program]:
-    """Greedy generation of each kind, batch 1."""
+def generation_program(options: argparse.Namespace, kind: str) -> Callable[[int], object]:
+    """Greedy generation, batch 1, of as many tokens as asked for."""
     config = configuration(options.size, eos_token_id=None)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(config.vocab_size, (1, options.prompt), generator=generator)
+    ids = ids.to(options.device)
+    dtype = torch.bfloat16 if "bf16" in kind else torch.float32
+    model = build(config, seed=0).to(dtype).eval()
+    if kind.startswith("plain"):
+        plain = plain_copy(model).to(options.device)
+        return lambda new_tokens: plain_generate(plain, ids, new_tokens)
+    model = model.to(options.device)
+    settings = {"do_sample": False, "pad_token_id": 0}
+    if "static" in kind:  # compiled by `generate` itself, on a GPU
+        settings["cache_implementation"] = "static"
+    mask = torch.ones_like(ids)
+    return lambda new_tokens: model.generate(
+        ids, attention_mask=mask, max_new_tokens=new_tokens, **settings
+    )
+
+
+def seconds_of(program: Program, repeats: int, warm_ups: int, device: str) -> list[float]:
+    """Seconds of each run after the first ones."""
+    seconds = []
+    for _ in range(warm_ups + repeats):
+        started = synchronised(device)
+        program()
+        seconds.append(synchronised(device) - started)
+    return seconds[warm_ups:]
+
+
+def work(options: argparse.Namespace) -> None:
+    """In a process of its own: run one kind of one part, and print seconds and peak memory."""
+    (kind,) = options.kinds
+    device, repeats = options.device, options.repeats
+    if options.work == "train":
+        if device == "cpu" and kind.startswith("ours"):
+            keep_freed_memory()  # as our trainer does
+        seconds = seconds_of(training_program(options, kind), repeats, 2, device)
+    else:
+        produce = generation_program(options, kind)
+        if device == "cpu":  # no kernel to compile: a few tokens warm it up, once is enough
+            produce(8)
+            repeats = 1 if kind.startswith("plain") else repeats
+        warm_ups = 0 if device == "cpu" else 2
+        seconds = seconds_of(lambda: produce(options.new_tokens), repeats, warm_ups, device)
+    if options.device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak": peak}))
+
+
+def by_kind(options: argparse.Namespace, part: str) -> dict[str, tuple[float, float]]:
+    """Median seconds and peak bytes of each kind."""
     kinds = options.kinds or ["plain fp32", "ours fp32", "ours bf16"]
-    ids = torch.randint(config.vocab_size, (1, options.prompt)).to(options.device)
-    model = build(config, seed=0).to(options.device).eval()
-    programs: dict[str, Program] = {}
-    for kind in kinds:
-        if kind.startswith("plain"):
-            plain = plain_copy(model).to(options.device)
-            programs[kind] = lambda p=plain: plain_generate(p, ids, new_tokens)
-            continue
-        network = model
-        if "bf16" in kind:
-            network = build(config, seed=0).to(options.device, torch.bfloat16).eval()
-        static = {"cache_implementation": "static"} if "static" in kind else {}
-        programs[kind] = lambda m=network, s=static: m.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens,
-            do_sample=False, pad_token_id=0, **s,
-        )  # fmt: skip
-    return programs
-
-
-def in_turn(programs: dict[str, Program], repeats: int, device: str) -> dict[str, float]:
-    """Median seconds of each, after one run to warm up."""
-    seconds: dict[str, list[float]] = {kind: [] for kind in programs}
-    for repeat in range(repeats + 1):
-        for kind, program in programs.items():
-            started = synchronised(device)
-            program()
-            if repeat:
-                seconds[kind].append(synchronised(device) - started)
-    return {kind: statistics.median(values) for kind, values in seconds.items()}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    peaks = dict.fromkeys(kinds, 0.0)
+    for _ in range(options.rounds):
+        for kind in kinds:
+            arguments = [sys.executable, __file__, "--work", part, "--kinds", kind]
+            for name in ("size", "device", "batch", "tokens", "prompt", "new_tokens", "repeats"):
+                arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+            done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            seconds[kind] += found["seconds"]
+            peaks[kind] = max(peaks[kind], found["peak"])
+    return {kind: (statistics.median(seconds[kind]), peaks[kind]) for kind in kinds}
 
 
 def train(options: argparse.Namespace) -> None:
-    seconds = in_turn(training_programs(options), options.repeats, options.device)
+    found = by_kind(options, "train")
     tokens = options.batch * options.tokens
-    first = next(iter(seconds.values()))
+    first = next(iter(found.values()))[0]
     per_token = 3 * count_cost(skeleton(configuration(options.size))).flops_per_token
     print(f"training step of {options.size}, {options.batch} x {options.tokens} tokens")
-    for kind, value in seconds.items():
+    for kind, (value, peak) in found.items():
         line = f"  {kind:>14}: {value:7.3f} s, {tokens / value:9,.1f} tokens/s, "
-        line += f"{first / value:5.2f} x"
+        line += f"{first / value:5.2f} x, peak memory {peak / 1e9:5.2f} GB"
         if options.peak_tflops:
             line += f", MFU {per_token * tokens / value / options.peak_tflops / 1e12:.1%}"
         print(line, flush=True)
@@ -148,15 +180,16 @@ def train(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     new = options.new_tokens
-    seconds = in_turn(generation_programs(options, new), max(1, options.repeats // 2),
-                      options.device)  # fmt: skip
-    first = next(iter(seconds.values()))
+    found = by_kind(options, "generate")
+    first = next(iter(found.values()))[0]
     print(f"greedy generation of {new} tokens after {options.prompt}, {options.size}, batch 1")
-    model = skeleton(configuration(options.size)).model
-    unread = model.token_emb.weight.numel() + parameter_total(model.feedback_connections)
-    read = parameter_total(skeleton(configuration(options.size))) - unread
-    for kind, value in seconds.items():
-        line = f"  {kind:>14}: {new / value:7.2f} tokens/s, {first / value:6.2f} x"
+    model = skeleton(configuration(options.size))
+    unread = model.model.token_emb.weight.numel()
+    unread += parameter_total(model.model.feedback_connections)
+    read = parameter_total(model) - unread
+    for kind, (value, peak) in found.items():
+        line = f"  {kind:>14}: {new / value:7.2f} tokens/s, {first / value:6.2f} x, "
+        line += f"peak memory {peak / 1e9:5.2f} GB"
         if options.peak_gbytes and not kind.startswith("plain"):
             share = read * (2 if "bf16" in kind else 4) * new / value / options.peak_gbytes / 1e9
             line += f", {share:.0%} of the bandwidth"
@@ -173,7 +206,7 @@ def flat(options: argparse.Namespace) -> None:
         with torch.inference_mode():
             past = model(input_ids=ids, logits_to_keep=1).past_key_values
             seconds = []
-            for _ in range(12):
+            for _ in range(22):
                 started = synchronised(options.device)
                 token = torch.zeros(1, 1, dtype=torch.long, device=options.device)
                 past = model(input_ids=token, past_key_values=past).past_key_values
@@ -183,59 +216,30 @@ def flat(options: argparse.Namespace) -> None:
     print(f"  900 against 100: {times[900] / times[100]:.2f} x")
 
 
-def memory(options: argparse.Namespace) -> None:
-    print("peak memory, each in a process of its own (the process's, weights included)")
-    for part, kinds in (
-        ("train", ["plain fp32", "ours fp32", "ours bf16"]),
-        ("generate", ["plain fp32", "ours fp32", "ours bf16"]),
-    ):
-        for kind in options.kinds or kinds:
-            arguments = [sys.executable, __file__, "--one", part, "--kinds", kind]
-            for name in ("size", "device", "batch", "tokens", "prompt", "new_tokens"):
-                arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-            done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-            peak = json.loads(done.stdout.splitlines()[-1])
-            print(f"  {part:>8}, {kind:>12}: {peak / 1e9:6.2f} GB", flush=True)
-
-
-def one(options: argparse.Namespace) -> None:
-    """Run one program twice and print the peak memory in bytes."""
-    if options.one == "train":
-        programs = training_programs(options)
-    else:
-        programs = generation_programs(options, min(options.new_tokens, 32))
-    for program in programs.values():
-        program()
-        program()
-    if options.device.startswith("cuda"):
-        print(torch.cuda.max_memory_allocated())
-    else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--size", default="biogpt-294m")
-    parser.add_argument("--parts", nargs="+", default=["train", "generate", "flat", "memory"])
+    parser.add_argument("--parts", nargs="+", default=["train", "generate", "flat"])
     parser.add_argument("--kinds", nargs="+", help="e.g. 'plain bf16' 'ours bf16' 'ours compiled'")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--prompt", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="of each kind in each round")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--peak-tflops", type=float, help="of the device, in the kind's type")
     parser.add_argument("--peak-gbytes", type=float, help="memory bandwidth of the device, per s")
-    parser.add_argument("--one", choices=["train", "generate"], help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=["train", "generate"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        one(options)
+    if options.work:
+        work(options)
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
     for part in options.parts:
-        {"train": train, "generate": generate, "flat": flat, "memory": memory}[part](options)
+        {"train": train, "generate": generate, "flat": flat}[part](options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ resprout.recover(model, cut, tokens="data", steps=500)
 resprout.save(model, cut, "pruned/", tokenizer=tokenizer)
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from resprout.pruning.cut import Cut
     from resprout.pruning.saving import save
     from resprout.train.recovery import recover
-
-# On Linux, torch then asks for huge pages for its large CPU tensors. Training allocates and frees
-# hundreds of megabytes a step, and on virtual machines touching fresh 4 KiB pages can cost as much
-# as the arithmetic (docs/RESULTS.md, Speed). Set it to 0 to have torch's own default.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Cut", "__version__", "load", "prune", "recover", "save"]

@@ -18,6 +18,8 @@ from torch import Tensor
 # small ones are slow; at (768 -> 50,304) this much is within 5 % of one chunk for all.
 CHUNK_BYTES = 128 * 2**20
 _SMALLEST_CHUNK = 64
+# Rows of the weight's gradient that a reduced-precision product is added to at a time.
+_ROWS = 4096
 
 
 def linear_cross_entropy(
@@ -89,10 +91,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if of_hidden is not None:
                 torch.mm(gradient, w, out=of_hidden[part])
             if of_weight is not None:
-                if dtype == torch.float32:
-                    of_weight.addmm_(gradient.T, h[part])
-                else:
-                    of_weight += gradient.T @ h[part]
+                _accumulate(of_weight, gradient, h[part])
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
         return total / count
@@ -107,3 +106,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 saved = saved * scale.to(saved.dtype)
             scaled.append(None if saved is None else saved.to(dtype))
         return *scaled, None, None, None
+
+
+def _accumulate(total: Tensor, gradient: Tensor, h: Tensor) -> None:
+    """`total` (V, D, fp32) += `gradient` (C, V) transposed @ `h` (C, D)."""
+    if h.dtype == torch.float32:
+        total.addmm_(gradient.T, h)
+        return
+    for start in range(0, len(total), _ROWS):  # the whole product would need its size twice more
+        rows = slice(start, start + _ROWS)
+        total[rows] += gradient[:, rows].T @ h

@@ -27,6 +27,7 @@ from resprout.files import write_text
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
 from resprout.models.quiet import quiet_transformers
 from resprout.train.masks import HoldMasks
+from resprout.train.memory import give_back_freed_memory, keep_freed_memory
 from resprout.train.options import TrainingOptions
 
 WEIGHTS = "weights.safetensors"
@@ -206,8 +207,12 @@ def train(
         callbacks.append(_Bar())
     trainer = WindowTrainer(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
+    if device.type == "cpu":
+        keep_freed_memory()
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=_last_complete_checkpoint(work_folder))
+    if device.type == "cpu":
+        give_back_freed_memory()
     losses = [(e["step"], e["loss"]) for e in trainer.state.log_history if "loss" in e]
     model.eval()
     shutil.rmtree(work_folder, ignore_errors=True)

@@ -171,7 +171,7 @@ def train(options: argparse.Namespace) -> None:
     per_token = 3 * count_cost(skeleton(configuration(options.size))).flops_per_token
     print(f"training step of {options.size}, {options.batch} x {options.tokens} tokens")
     for kind, (value, peak) in found.items():
-        line = f"  {kind:>14}: {value:7.3f} s, {tokens / value:9,.1f} tokens/s, "
+        line = f"  {kind:>18}: {value:7.3f} s, {tokens / value:9,.1f} tokens/s, "
         line += f"{first / value:5.2f} x, peak memory {peak / 1e9:5.2f} GB"
         if options.peak_tflops:
             line += f", MFU {per_token * tokens / value / options.peak_tflops / 1e12:.1%}"
@@ -188,7 +188,7 @@ def generate(options: argparse.Namespace) -> None:
     unread += parameter_total(model.model.feedback_connections)
     read = parameter_total(model) - unread
     for kind, (value, peak) in found.items():
-        line = f"  {kind:>14}: {new / value:7.2f} tokens/s, {first / value:6.2f} x, "
+        line = f"  {kind:>18}: {new / value:7.2f} tokens/s, {first / value:6.2f} x, "
         line += f"peak memory {peak / 1e9:5.2f} GB"
         if options.peak_gbytes and not kind.startswith("plain"):
             share = read * (2 if "bf16" in kind else 4) * new / value / options.peak_gbytes / 1e9

@@ -126,6 +126,18 @@ def test_layouts_of_tuples_are_layouts(tmp_path):
     assert BioGPTConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
 
+def test_the_published_names_of_fields_are_understood():
+    theirs = BioGPTConfig(d_model=48, n_layers=3, max_seq_len=64, soma_ffn_expansion=2.0)
+    ours = BioGPTConfig(
+        hidden_size=48, num_hidden_layers=3, max_position_embeddings=64, soma_expansion=2.0
+    )
+    assert theirs.to_dict() == ours.to_dict()
+    assert len(theirs.cortical_layout) == 3
+    assert theirs.d_model == 48
+    with pytest.raises(ValueError, match="num_hidden_layers: got 0"):
+        BioGPTConfig(n_layers=0)
+
+
 def test_layout_lowers_counts_that_do_not_divide():
     assert cortical_layout(10, 3) == [[5, 5], [5, 5, 2], [2, 2]]
     assert cortical_layout(7, 1) == [[7, 7]]

@@ -50,7 +50,13 @@ class BioGPTConfig(PreTrainedConfig):
     # transformers has an unrelated `biogpt` (Microsoft's biomedical GPT): ours has its own name.
     model_type = "dendritic_biogpt"
     keys_to_ignore_at_inference = ("past_key_values",)
-    attribute_map = {"d_model": "hidden_size", "n_layers": "num_hidden_layers"}  # noqa: RUF012
+    # The published program's names are understood too.
+    attribute_map = {  # noqa: RUF012
+        "d_model": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "max_seq_len": "max_position_embeddings",
+        "soma_ffn_expansion": "soma_expansion",
+    }
 
     vocab_size: int = 50304
     hidden_size: int = 768
@@ -74,6 +80,9 @@ class BioGPTConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the layout and feedback rules, then refuse what cannot be built."""
+        for alias, field in self.attribute_map.items():
+            if alias in kwargs:  # else transformers would set it after all checks
+                setattr(self, field, kwargs.pop(alias))
         for field in _WHOLE_NUMBERS:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration import BioGPTConfig
+from .linear import Linear
 
 
 class FeedbackConnection(nn.Module):
@@ -12,8 +13,8 @@ class FeedbackConnection(nn.Module):
     def __init__(self, config: BioGPTConfig):
         super().__init__()
         D = config.hidden_size
-        self.proj = nn.Linear(D, D, bias=False)
-        self.gate = nn.Sequential(nn.Linear(2 * D, D), nn.Sigmoid())
+        self.proj = Linear(D, D, bias=False)
+        self.gate = nn.Sequential(Linear(2 * D, D), nn.Sigmoid())
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from .cache import adopt
 from .configuration import BioGPTConfig
 from .feedback import FeedbackConnection
+from .linear import Linear
 from .neurons import CorticalLayer
 from .start_values import start_values
 
@@ -204,7 +205,7 @@ class BioGPTForCausalLM(BioGPTPreTrainedModel, GenerationMixin):
     def __init__(self, config: BioGPTConfig):
         super().__init__(config)
         self.model = BioGPTModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head: nn.Linear = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:

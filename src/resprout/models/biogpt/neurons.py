@@ -13,10 +13,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import causal_attention
 from .configuration import BioGPTConfig
+from .linear import Linear
 from .trace import enrich
 
 # From so many positions on, a CPU convolves faster by its own kernel than by copies and products.
 LONG = 32
+# Up to so many positions the weights are more than what they are applied to.
+SHORT = 8
 
 
 class BranchConv1d(nn.Conv1d):
@@ -37,6 +40,11 @@ class BranchConv1d(nn.Conv1d):
             x = x.unfold(-1, taps, 1).transpose(-1, -2).flatten(2, 3)  # (B, n, d * K, T)
         weight = self.weight.view(n, -1, x.shape[2])  # (n, d', d * K)
         assert self.bias is not None
+        if T <= SHORT:
+            # Rows times a matrix that is read as it lies, once for the whole batch.
+            rows = x.permute(1, 0, 3, 2).reshape(n, B * T, -1)
+            rows = torch.baddbmm(self.bias.view(n, 1, -1), rows, weight.transpose(1, 2))
+            return rows.view(n, B, T, -1).permute(1, 0, 3, 2).reshape(B, -1, T)
         bias = self.bias.view(n, -1, 1)
         if B > 1:
             weight, bias = weight.repeat(B, 1, 1), bias.repeat(B, 1, 1)
@@ -52,20 +60,20 @@ class DendriticNeuron(nn.Module):
         self.branches = branches
         self.taps = config.conv_kernel_size
         self.nmda = config.nmda == "trace"
-        self.qkv = nn.Linear(D, 3 * D, bias=False)
+        self.qkv = Linear(D, 3 * D, bias=False)
         # One decay per channel; published checkpoints have it also where it is not used.
         self.nmda_decay = nn.Parameter(torch.empty(1, branches, 1, D // branches))
         self.temporal_conv = BranchConv1d(D, D, self.taps, groups=branches)
         self.ff_up = BranchConv1d(D, e * D, 1, groups=branches)
         self.ff_down = BranchConv1d(e * D, D, 1, groups=branches)
         self.branch_norm = nn.GroupNorm(branches, D, eps=config.layer_norm_eps)
-        self.soma_proj = nn.Linear(D, D, bias=False)
+        self.soma_proj = Linear(D, D, bias=False)
         self.ln_soma = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.soma_ffn = nn.Sequential(
-            nn.Linear(D, config.soma_width),
+            Linear(D, config.soma_width),
             nn.GELU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.soma_width, D),
+            Linear(config.soma_width, D),
         )
 
     def forward(
@@ -116,7 +124,7 @@ class CorticalLayer(GradientCheckpointingLayer):
         self.neuron_weights = nn.Parameter(torch.empty(len(branch_counts)))
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.neurons = nn.ModuleList(DendriticNeuron(config, count) for count in branch_counts)
-        self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in branch_counts)
+        self.neuron_projs = nn.ModuleList(Linear(D, D, bias=False) for _ in branch_counts)
 
     def forward(
         self,

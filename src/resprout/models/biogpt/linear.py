@@ -1,0 +1,56 @@
+"""A linear layer that decodes on a CPU at the speed of memory.
+
+Decoding multiplies every matrix with a row or a few (one per sequence or beam), so it can be as
+fast as memory brings the weights. torch's own ways stay at half of that or less on the machines
+measured (docs/RESULTS.md, Speed): in fp32 the product with one row runs on one core and that with a
+few is slower still, in bf16 oneDNN rearranges the matrix first.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEW = 6
+PARTS = (16, 8, 4, 2)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, the same numbers up to rounding; few rows on a CPU go a faster way."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        weight, rows = self.weight, input.numel() // self.in_features
+        if (
+            not 1 <= rows <= FEW
+            or input.device.type != "cpu"
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or input.dtype != weight.dtype
+            or type(weight) is not nn.Parameter  # a quantised weight knows its own product
+            or not weight.is_contiguous()
+            or torch.is_autocast_enabled("cpu")
+        ):
+            return super().forward(input)
+        if weight.dtype != torch.float32:
+            return self._without_onednn(input) if rows == 1 else super().forward(input)
+        flat = input.reshape(rows, self.in_features)
+        product = self._in_parts(flat) if rows == 1 else (weight @ flat.T).T.contiguous()
+        product = product.view(*input.shape[:-1], self.out_features)
+        return product if self.bias is None else product + self.bias
+
+    def _in_parts(self, row: Tensor) -> Tensor:
+        """The matrix as a batch of parts of its rows: each core takes its own."""
+        parts = next((count for count in PARTS if self.out_features % count == 0), 1)
+        matrices = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
+        return torch.bmm(row.expand(parts, 1, -1), matrices)
+
+    def _without_onednn(self, row: Tensor) -> Tensor:
+        """torch's own kernel reads the matrix as it lies."""
+        onednn: Any = torch.backends.mkldnn
+        enabled, onednn.enabled = onednn.enabled, False
+        try:
+            return F.linear(row, self.weight, self.bias)
+        finally:
+            onednn.enabled = enabled

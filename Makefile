@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+WORKERS := --numprocesses auto --dist worksteal
 PACKAGE := pyproject.toml constraints.txt
 
 .PHONY: demo test test-all lint bench clean
@@ -11,10 +12,10 @@ demo: $(VENV)/.base  ## the nano BioGPT study, from nothing to a report page, of
 	$(BIN)/resprout run experiments/nano/biogpt.yaml
 
 test: $(VENV)/.dev  ## the fast suite, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(VENV)/.dev  ## slow and hardware tests too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(WORKERS) -m ""
 
 lint: $(VENV)/.dev  ## format, lint and types
 	$(BIN)/ruff format --check .

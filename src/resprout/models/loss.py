@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from resprout.models.biogpt.linear import Linear
 from resprout.models.cross_entropy import linear_cross_entropy
 
 LossFunction = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
@@ -38,8 +39,8 @@ def choose_loss(model: PreTrainedModel, inputs: Tensor, targets: Tensor) -> Loss
     ways): both are computed once on the given batch and have to agree.
     """
     head = model.get_output_embeddings()
-    # Exactly nn.Linear: an adapter or a hook around it would be left out. No bias: none is added.
-    if type(head) is not nn.Linear or head.bias is not None or model.base_model is model:
+    # Exactly these: an adapter around the head would be left out. No bias: none is added.
+    if type(head) not in (nn.Linear, Linear) or head.bias is not None or model.base_model is model:
         return logits_loss
     training = model.training
     model.eval()

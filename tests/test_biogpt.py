@@ -292,6 +292,12 @@ def test_labels_shift_and_ignore():
 def test_too_many_positions_names_the_limit():
     with pytest.raises(ValueError, match=r"33 positions.*max_position_embeddings=32"):
         tiny()(input_ids=torch.zeros(1, 33, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"34 positions.*max_position_embeddings=32"):
+        tiny()(
+            input_ids=torch.zeros(1, 4, dtype=torch.long), position_ids=torch.arange(30, 34)[None]
+        )
+    with pytest.raises(ValueError, match="got 0 positions"):
+        tiny()(input_ids=torch.zeros(1, 0, dtype=torch.long))
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,14 @@ def test_embeddings_in_place_of_ids():
         model()
 
 
+def test_auto_model_is_the_model_without_its_head(tmp_path):
+    model, ids = tiny(), torch.tensor([[1, 2, 3]])
+    model.save_pretrained(tmp_path)
+    bare = transformers.AutoModel.from_pretrained(tmp_path)
+    expected = model.base_model(ids).last_hidden_state
+    assert torch.equal(bare(ids).last_hidden_state, expected)
+
+
 def test_the_vocabulary_can_grow():
     model = tiny()
     model.resize_token_embeddings(70)

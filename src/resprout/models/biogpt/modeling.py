@@ -103,6 +103,8 @@ class BioGPTModel(BioGPTPreTrainedModel):
         if kwargs.get("output_attentions"):
             raise ValueError("output_attentions: got True, BioGPT does not keep attention weights")
         x = self.token_emb(input_ids) if inputs_embeds is None else inputs_embeds
+        if x.shape[1] == 0:
+            raise ValueError("input_ids: got 0 positions, allowed is 1 or more")
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         if self.gradient_checkpointing and self.training:
@@ -190,7 +192,8 @@ class BioGPTModel(BioGPTPreTrainedModel):
                 positions = (torch.arange(T, device=x.device) + past)[None]
         if not torch.compiler.is_compiling():
             # Counted without a look at the tensor where possible: on a GPU a look waits for it.
-            last = past + T if isinstance(past, int) and not padded else int(positions.max()) + 1
+            countable = isinstance(past, int) and not padded and positions.device.type != "cpu"
+            last = past + T if countable else int(positions.max()) + 1
             if last > limit:
                 raise ValueError(
                     f"input_ids: got {last} positions, allowed are up to "

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-WORKERS := --numprocesses auto --dist worksteal
+WORKERS := --numprocesses 2 --dist worksteal
 PACKAGE := pyproject.toml constraints.txt
 
 .PHONY: demo test test-all lint bench clean

@@ -6,6 +6,8 @@ measured (docs/RESULTS.md, Speed): in fp32 the product with one row runs on one 
 few is slower still, in bf16 oneDNN rearranges the matrix first.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,7 +36,8 @@ class Linear(nn.Linear):
         ):
             return super().forward(input)
         if weight.dtype != torch.float32:
-            return self._without_onednn(input) if rows == 1 else super().forward(input)
+            with as_it_lies(input):
+                return F.linear(input, weight, self.bias)
         flat = input.reshape(rows, self.in_features)
         product = self._in_parts(flat) if rows == 1 else (weight @ flat.T).T.contiguous()
         product = product.view(*input.shape[:-1], self.out_features)
@@ -46,11 +49,18 @@ class Linear(nn.Linear):
         matrices = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
         return torch.bmm(row.expand(parts, 1, -1), matrices)
 
-    def _without_onednn(self, row: Tensor) -> Tensor:
-        """torch's own kernel reads the matrix as it lies."""
-        onednn: Any = torch.backends.mkldnn
-        enabled, onednn.enabled = onednn.enabled, False
-        try:
-            return F.linear(row, self.weight, self.bias)
-        finally:
-            onednn.enabled = enabled
+
+@contextlib.contextmanager
+def as_it_lies(x: Tensor) -> Iterator[None]:
+    """Where `x` (..., D) is a single row on a CPU, outside of training: have torch's own kernels run
+    in place of oneDNN's, which rearrange each bf16 matrix before they read it.
+    """
+    if x.numel() != x.shape[-1] or x.device.type != "cpu" or torch.is_grad_enabled():
+        yield
+        return
+    settings: Any = torch.backends.mkldnn
+    before, settings.enabled = settings.enabled, False
+    try:
+        yield
+    finally:
+        settings.enabled = before

@@ -3,6 +3,7 @@
 Shapes: B batch, T time, D model width, V vocabulary.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from .cache import adopt
 from .configuration import BioGPTConfig
 from .feedback import FeedbackConnection
-from .linear import Linear
+from .linear import Linear, as_it_lies
 from .neurons import CorticalLayer
 from .start_values import start_values
 
@@ -151,18 +152,18 @@ class BioGPTModel(BioGPTPreTrainedModel):
     ) -> list[Tensor]:
         """One pass: the input and every layer's output, each (B, T, D)."""
         states = [x]
-        for layer in self.layers:
-            states.append(
-                layer(
-                    states[-1],
+        with nullcontext() if torch.compiler.is_compiling() else as_it_lies(x):
+            for layer in self.layers:
+                x = layer(
+                    x,
                     mask,
                     token_mask,
                     past_key_values=past_key_values,
                     first_cell=first_cell,
                 )
-            )
-            assert isinstance(layer, CorticalLayer)
-            first_cell += len(layer.neurons)
+                states.append(x)
+                assert isinstance(layer, CorticalLayer)
+                first_cell += len(layer.neurons)
         return states
 
     def _place(

@@ -52,8 +52,8 @@ class Linear(nn.Linear):
 
 @contextlib.contextmanager
 def as_it_lies(x: Tensor) -> Iterator[None]:
-    """Where `x` (..., D) is a single row on a CPU, outside of training: have torch's own kernels run
-    in place of oneDNN's, which rearrange each bf16 matrix before they read it.
+    """Where `x` (..., D) is a single row on a CPU, outside of training: have torch's own kernels
+    run in place of oneDNN's, which rearrange each bf16 matrix before they read it.
     """
     if x.numel() != x.shape[-1] or x.device.type != "cpu" or torch.is_grad_enabled():
         yield

@@ -125,6 +125,13 @@ def seconds_of(program: Program, repeats: int, warm_ups: int, device: str) -> li
     return seconds[warm_ups:]
 
 
+def peak_bytes(device: str) -> int:
+    """Of this process, on the GPU where it works on one."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def work(options: argparse.Namespace) -> None:
     """In a process of its own: run one kind of one part, and print seconds and peak memory."""
     (kind,) = options.kinds
@@ -140,11 +147,7 @@ def work(options: argparse.Namespace) -> None:
             repeats = 1 if kind.startswith("plain") else repeats
         warm_ups = 0 if device == "cpu" else 2
         seconds = seconds_of(lambda: produce(options.new_tokens), repeats, warm_ups, device)
-    if options.device.startswith("cuda"):
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak": peak}))
+    print(json.dumps({"seconds": seconds, "peak": peak_bytes(device)}))
 
 
 def by_kind(options: argparse.Namespace, part: str) -> dict[str, tuple[float, float]]:
@@ -213,7 +216,8 @@ def flat(options: argparse.Namespace) -> None:
                 seconds.append(synchronised(options.device) - started)
         times[context] = statistics.median(seconds[2:])
         print(f"  {context:>4} tokens of context: {1e3 * times[context]:7.2f} ms", flush=True)
-    print(f"  900 against 100: {times[900] / times[100]:.2f} x")
+    ratio, peak = times[900] / times[100], peak_bytes(options.device)
+    print(f"  900 against 100: {ratio:.2f} x, peak memory {peak / 1e9:5.2f} GB")
 
 
 def main() -> None:

@@ -10,12 +10,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from resprout.measure.loss import window_losses
+from growing import grow
 from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build
 from resprout.study.spec import read_spec
 from resprout.study.subjects import Subjects
-from resprout.train.trainer import train
 
 
 def main() -> None:
@@ -40,17 +39,7 @@ def main() -> None:
             for rate in options.rates:
                 tried = subject.model_copy(update={"learning_rate": float(rate)})
                 model = build(subjects.configuration(tried), seed)
-                result = train(
-                    model,
-                    tokens.train.tokens,
-                    spec.data.window,
-                    spec.training_of(tried),
-                    seed,
-                    Path(folder) / "work",
-                    device,
-                )
-                losses = window_losses(model, tokens.val, spec.data.window)
-                nats = losses.nats.sum() / losses.tokens.sum()
+                nats, result = grow(subjects, tried, model, seed, device)
                 speed = result.tokens / result.seconds
                 print(f"{subject.name} at {rate}: {nats:.3f} nats per token, "
                       f"{speed:,.0f} tokens/s", flush=True)  # fmt: skip

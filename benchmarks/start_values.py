@@ -20,13 +20,12 @@ from pathlib import Path
 
 import torch
 
-from resprout.measure.loss import window_losses
+from growing import grow
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.device import resolve_device
 from resprout.models.sizes import build
 from resprout.study.spec import read_spec
 from resprout.study.subjects import Subjects
-from resprout.train.trainer import train
 
 STUDY = Path(__file__).parents[1] / "experiments" / "nano" / "biogpt.yaml"
 
@@ -163,17 +162,7 @@ def main() -> None:
                                 CHANGES[name](model)
                         text = torch.from_numpy(data.val.tokens[: 8 * spec.data.window])
                         seen = first_sight(model, text.long().view(8, -1))
-                    train(
-                        model,
-                        data.train.tokens,
-                        spec.data.window,
-                        spec.training_of(tried),
-                        seed,
-                        Path(folder) / "work",
-                        device,
-                    )
-                    losses = window_losses(model, data.val, spec.data.window)
-                    nats = losses.nats.sum() / losses.tokens.sum()
+                    nats, _ = grow(subjects, tried, model, seed, device)
                     print(
                         f"{change:>32} at {rate}, seed {seed}: {nats:.3f} nats per token; "
                         f"token {seen[0]:.1%} of the variance, {seen[1]:.1%} attention to itself",

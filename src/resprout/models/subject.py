@@ -90,15 +90,15 @@ def load(
     name = str(name_or_path)
     place = resolve_device(device or "cpu")
     precision = _resolve_dtype(dtype)
-    config = load_configuration(name, revision)
     tokenizer: PreTrainedTokenizerBase | None = None
     if name in SIZES:
         logger.warning("%s is a size, not a trained model: its weights are random", name)
-        model = build(config, seed=0).to(precision)
+        model = build(configuration(name), seed=0).to(precision)
     elif is_published(name):
         model = read_published(name).to(precision)
-        tokenizer = _load_tokenizer(str(Path(name).parent), None)
+        tokenizer = _load_tokenizer(tokenizer_home(name), None)
     else:
+        load_configuration(name, revision)  # refuses what cannot be had, in one line and at once
         try:
             model, found = AutoModelForCausalLM.from_pretrained(
                 name,
@@ -120,6 +120,11 @@ def load(
             logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
         tokenizer = _load_tokenizer(name, revision)
     return model.to(place).eval(), tokenizer
+
+
+def tokenizer_home(name: str) -> str:
+    """Where a trained model's tokenizer is: with it, and beside a checkpoint file."""
+    return str(Path(name).parent) if is_published(name) else name
 
 
 def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:

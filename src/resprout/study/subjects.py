@@ -21,7 +21,7 @@ from resprout.measure.stage import stage
 from resprout.models import sizes
 from resprout.models.biogpt.published import is_published
 from resprout.models.sizes import SIZES, build
-from resprout.models.subject import first_line, load
+from resprout.models.subject import first_line, load, tokenizer_home
 from resprout.study.checks import shape_of
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
@@ -92,11 +92,9 @@ class Subjects:
         if subject.model in SIZES:
             size = self.spec.data.train_tokenizer
             return {"vocab_size": size}, {"train_tokenizer": size}
-        source = subject.model
-        if is_published(source):
-            source = str(Path(source).parent)  # a checkpoint file has its tokenizer beside it
+        home = tokenizer_home(subject.model)
         try:
-            own = AutoTokenizer.from_pretrained(source, revision=subject.revision)
+            own = AutoTokenizer.from_pretrained(home, revision=subject.revision)
         except Exception as error:  # many libraries' errors, all meaning that it cannot be had
             raise ValueError(
                 f"subject {subject.name!r}: no tokenizer ({first_line(error)})"

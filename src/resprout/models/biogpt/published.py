@@ -21,15 +21,18 @@ from resprout.models.biogpt.modeling import BioGPTForCausalLM
 # The published program's field -> ours. Its `nmda_tau` only sets start values, and `use_checkpoint`
 # only says how it was trained: neither changes what the weights mean.
 _FIELDS = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "soma_ffn_expansion": "soma_expansion",
-    "dropout": "dropout",
-    "max_seq_len": "max_position_embeddings",
-    "n_passes": "n_passes",
-    "cortical_layout": "cortical_layout",
-    "feedback_pairs": "feedback_pairs",
+    theirs: BioGPTConfig.attribute_map.get(theirs, theirs)
+    for theirs in (
+        "vocab_size",
+        "d_model",
+        "n_layers",
+        "soma_ffn_expansion",
+        "dropout",
+        "max_seq_len",
+        "n_passes",
+        "cortical_layout",
+        "feedback_pairs",
+    )
 }
 _UNUSED = {"nmda_tau": 0.9, "use_checkpoint": False}
 _REQUIRED = ("vocab_size", "d_model", "n_layers", "max_seq_len")

@@ -160,8 +160,8 @@ def main() -> None:
                         for name in change.split("+"):
                             if name in CHANGES:
                                 CHANGES[name](model)
-                        text = torch.from_numpy(data.val.tokens[: 8 * spec.data.window])
-                        seen = first_sight(model, text.long().view(8, -1))
+                        text = data.val.tokens[: 8 * spec.data.window].astype("int64")
+                        seen = first_sight(model, torch.from_numpy(text).view(8, -1))
                     nats, _ = grow(subjects, tried, model, seed, device)
                     print(
                         f"{change:>32} at {rate}, seed {seed}: {nats:.3f} nats per token; "

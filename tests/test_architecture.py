@@ -8,17 +8,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "resprout"
 
-# What each room may import; `files` (writing whole files) is everybody's, `record` (the shape of
-# a run's files) that of who writes and who reads them.
+# What each room may import; `files` (writing whole files) and `hints` are everybody's, `record` (the
+# shape of a run's files) that of who writes and who reads them.
 ALLOWED = {
     "files": set(),
+    "hints": set(),
     "record": {"files"},
-    "models": {"files"},
+    "models": {"files", "hints"},
     "data": {"files"},
-    "pruning": {"files", "models"},
+    "pruning": {"files", "hints", "models"},
     "train": {"files", "models", "data", "pruning"},
     "measure": {"files", "models", "data"},
-    "study": {"files", "record", "models", "data", "pruning", "train", "measure"},
+    "study": {"files", "hints", "record", "models", "data", "pruning", "train", "measure"},
     "report": {"files", "record", "measure"},
     "registration": {"models"},
 }

@@ -1,6 +1,5 @@
 """Subjects: a model with its tokenizer, from the Hub, a folder or a size's name."""
 
-import difflib
 import logging
 import os
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from resprout.hints import did_you_mean
 from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
 from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
@@ -54,8 +54,7 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
             name_or_path, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
-        near = difflib.get_close_matches(name_or_path, SIZES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name_or_path, SIZES)
         raise ValueError(
             f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
             f"local model folder, nor to be had from the Hub ({first_line(error)}){hint}"

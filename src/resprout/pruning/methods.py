@@ -1,9 +1,9 @@
 """Methods by name: a score, the unit it scores, the scope it competes in, the kind of cut."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from resprout.hints import did_you_mean
 from resprout.pruning import scores
 from resprout.pruning.selection import Score
 
@@ -34,7 +34,6 @@ def method(name: str) -> Method:
         ValueError: there is none; the nearest name is offered.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(name), METHODS)
         raise ValueError(f"method: got {name!r}, allowed are {', '.join(METHODS)}{hint}")
     return METHODS[name]

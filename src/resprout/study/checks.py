@@ -1,9 +1,8 @@
 """Subjects that cannot be had are refused before anything is prepared or trained."""
 
-import difflib
-
 from transformers import PreTrainedConfig
 
+from resprout.hints import did_you_mean
 from resprout.models.sizes import SIZES, configuration
 from resprout.models.subject import first_line, load_configuration
 from resprout.study.spec import StudySpec, SubjectSpec
@@ -33,8 +32,7 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
         if field in _BY_TOKENIZER:
             raise ValueError(f"config.{field}: not allowed, the study's tokenizer decides it")
         if field not in known:
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(field, known)
             raise ValueError(f"config.{field}: {subject.model!r} has no such field{hint}")
     try:
         return configuration(subject.model, **subject.config)

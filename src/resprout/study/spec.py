@@ -1,6 +1,5 @@
 """A study as its YAML file declares it, checked whole before anything is done."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from pydantic import (
 
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
+from resprout.hints import did_you_mean
 from resprout.pruning.methods import method as method_named
 from resprout.pruning.protocols import ProtocolName
 from resprout.pruning.selection import check_amount
@@ -221,8 +221,7 @@ def _one_line(error: ValidationError) -> str:
     kind, context = first["type"], first.get("ctx", {})
     if kind == "extra_forbidden":
         allowed = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(first["loc"][-1]), allowed)
         message = (
             f"{field}: unknown key (value {_shown(first['input'])}), "
             f"allowed are {', '.join(allowed)}{hint}"

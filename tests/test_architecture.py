@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "resprout"
 
-# What each room may import; `files` (writing whole files) and `hints` are everybody's, `record` (the
-# shape of a run's files) that of who writes and who reads them.
+# What each room may import; `files` (writing whole files) and `hints` are everybody's, `record`
+# (the shape of a run's files) that of who writes and who reads them.
 ALLOWED = {
     "files": set(),
     "hints": set(),

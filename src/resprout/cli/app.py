@@ -1,0 +1,49 @@
+"""The application that the commands join, and how a user's mistake ends."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="resprout",
+    help="Cut a language model back, let it resprout, measure what survived.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]
+
+
+@app.callback()
+def _without_command(context: typer.Context) -> None:
+    """Cut a language model back, let it resprout, measure what survived."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback.
+
+    Args:
+        arguments: the command and its options; default those of the process.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+    except ValueError as error:
+        print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"resprout: error: {named}{error.strerror or error}", file=sys.stderr)
+        code = 2
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # click's own usage errors
+        if format_message is None:
+            raise
+        print(f"resprout: error: {format_message()}", file=sys.stderr)
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code or 0)

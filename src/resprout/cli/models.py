@@ -1,0 +1,58 @@
+"""`resprout describe` and `resprout convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resprout.cli.app import app
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="a size's name, a model folder or a Hub id")],
+    revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
+) -> None:
+    """Show what a model is made of, without loading its weights."""
+    from resprout.models.biogpt import BioGPTForCausalLM
+    from resprout.models.description import (
+        breakdown_lines,
+        cost_lines,
+        layout_lines,
+        skeleton,
+        zone_lines,
+    )
+    from resprout.models.subject import load_configuration
+    from resprout.pruning.adapters import adapter_for
+    from resprout.pruning.protocols import PROTOCOLS
+
+    config = load_configuration(name, revision)
+    model = skeleton(config)
+    lines = [f"{name}: {type(model).__name__}", ""]
+    if isinstance(model, BioGPTForCausalLM):
+        lines += [*layout_lines(config), "", *zone_lines(model), ""]
+    lines += breakdown_lines(model)
+    for rules in PROTOCOLS.values():
+        try:
+            count = sum(p.numel() for p in adapter_for(model).prunable(rules).values())
+            lines.append(f"  prunable under {rules.name}: {count:,}")
+        except ValueError as error:
+            lines.append(f"  prunable under {rules.name}: not known, {error}")
+    lines += ["", *cost_lines(model)]
+    print("\n".join(lines))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="x.pt, a model folder, a Hub id or a size")],
+    out: Annotated[Path, typer.Argument(help="a new folder (safetensors), or a new file y.pt")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="folder or Hub id of a tokenizer to put beside the model")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
+) -> None:
+    """Turn a published BioGPT checkpoint into a Hugging Face folder, or the other way round."""
+    from resprout.models.convert import convert as convert_model
+
+    for line in convert_model(source, out, tokenizer, revision):
+        print(line)

@@ -8,9 +8,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 import resprout
 from resprout.models.loss import choose_loss, fused_loss, logits_loss
 from resprout.models.sizes import build, configuration
-from resprout.train import trainer as trainer_module
 from resprout.train.options import TrainingOptions
-from resprout.train.trainer import WindowDataset, train
+from resprout.train.running import Running
+from resprout.train.trainer import train
+from resprout.train.window_trainer import WindowDataset
 
 CPU = torch.device("cpu")
 OPTIONS = TrainingOptions(steps=6, batch_windows=2, learning_rate=3e-3, warmup_steps=2)
@@ -20,8 +21,18 @@ def small(name="gpt-neox-nano"):
     return build(configuration(name, vocab_size=300), seed=0)
 
 
-def grow(model, tokens, folder, options=OPTIONS, seed=0, masks=None):
-    return train(model, tokens.train.tokens, 16, options, seed, folder / "work", CPU, masks=masks)
+def grow(model, tokens, folder, options=OPTIONS, seed=0, **how):
+    return train(model, tokens.train.tokens, 16, options, seed, folder / "work", CPU, **how)
+
+
+class At(TrainerCallback):
+    """Does something at the end of each step."""
+
+    def __init__(self, do):
+        self.do = do
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.do(state.global_step, kwargs["model"])
 
 
 def state(model):
@@ -81,29 +92,22 @@ def test_same_seed_same_weights_other_seed_others(tokens, tmp_path):
     assert not same(state(models[0]), state(models[2]))
 
 
-def test_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path, monkeypatch):
+def test_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path):
     options = OPTIONS.model_copy(update={"checkpoint_every": 2})
     whole = small()
     grow(whole, tokens, tmp_path / "whole", options)
 
-    class Power(TrainerCallback):
-        """Cuts the power in step 5, and leaves a checkpoint half written."""
+    def cut_the_power(step, model):
+        if step == 5:
+            half = tmp_path / "cut" / "work" / "checkpoint-5"
+            half.mkdir()
+            (half / "weights.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
 
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 5:
-                half = tmp_path / "cut" / "work" / "checkpoint-5"
-                half.mkdir()
-                (half / "model.safetensors").write_bytes(b"half")
-                raise KeyboardInterrupt
-
-    marker = trainer_module._MarkComplete
-    monkeypatch.setattr(
-        trainer_module, "_MarkComplete", lambda: type("Both", (Power, marker), {})()
-    )
     with pytest.raises(KeyboardInterrupt):
-        grow(small(), tokens, tmp_path / "cut", options)
-    monkeypatch.undo()
-    assert (tmp_path / "cut" / "work" / "checkpoint-4" / "complete").is_file()
+        running = Running(callbacks=(At(cut_the_power),))
+        grow(small(), tokens, tmp_path / "cut", options, running=running)
+    assert (tmp_path / "cut" / "work" / "checkpoint-4" / "complete.json").is_file()
     resumed = small()
     result = grow(resumed, tokens, tmp_path / "cut", options)
     assert same(state(whole), state(resumed))
@@ -121,17 +125,11 @@ def test_what_was_cut_stays_zero_to_the_bit(tokens, tmp_path):
     before = state(model)
     seen = []
 
-    class Watch(TrainerCallback):
-        def on_step_end(self, args, state, control, model=None, **kwargs):
-            held = [model.get_parameter(n)[~m] for n, m in cut.masks.items()]
-            seen.append(all(bool((part.view(torch.int32) == 0).all()) for part in held))
+    def watch(step, model):
+        held = [model.get_parameter(n)[~m] for n, m in cut.masks.items()]
+        seen.append(all(bool((part.view(torch.int32) == 0).all()) for part in held))
 
-    original = trainer_module._MarkComplete
-    trainer_module._MarkComplete = lambda: type("Both", (Watch, original), {})()
-    try:
-        grow(model, tokens, tmp_path, masks=cut.masks)
-    finally:
-        trainer_module._MarkComplete = original
+    grow(model, tokens, tmp_path, masks=cut.masks, running=Running(callbacks=(At(watch),)))
     assert seen == [True] * 6
     assert not model.model.layers[0].neurons[0].soma_ffn[3].bias.any()
     after = state(model)

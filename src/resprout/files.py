@@ -43,6 +43,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def flush_to_disk(path: Path) -> None:
+    """Have the system write a file's bytes out now, so that a power cut cannot lose them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def set_aside(path: Path) -> Path:
     """Rename what is broken to a free `NAME.corrupt-N`, so that it is never used and never lost."""
     number = 1
@@ -63,8 +69,7 @@ def new_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(temporary)
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from colleagues
         temporary.replace(path)
     except BaseException:
@@ -85,8 +90,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 file.chmod(0o644)  # some writers leave 0600, which would hide it from colleagues
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
+                flush_to_disk(file)
         temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)

@@ -30,17 +30,21 @@ def evaluation_windows(tokens: int, length: int) -> list[tuple[int, int]]:
     return [(start, min(length, tokens - 1 - start)) for start in range(0, tokens - 1, length)]
 
 
-def training_starts(tokens: int, length: int, count: int, seed: int) -> NDArray[np.int64]:
+def training_starts(
+    tokens: int, length: int, count: int, seed: int, order: str = "shuffle"
+) -> NDArray[np.int64]:
     """Where each training window starts, in the order of training.
 
-    Every window once per epoch, each epoch in its own order; depends on the arguments alone,
-    so that all subjects see the same tokens in the same order.
+    Depends on the arguments alone, so that all subjects see the same tokens in the same order.
 
     Args:
         tokens: how many the stream has.
         length: T, predicted tokens per window.
         count: how many windows in all.
         seed: of the order.
+        order: `shuffle`: adjoining windows, each once per epoch, each epoch in its own order.
+            `random`, as the published BioGPT training: windows that start anywhere, drawn
+            independently, so that some tokens come often and some never.
 
     Raises:
         ValueError: the stream is shorter than one window.
@@ -49,9 +53,11 @@ def training_starts(tokens: int, length: int, count: int, seed: int) -> NDArray[
     if windows < 1:
         raise ValueError(f"window: got {length}, but the training split has only {tokens} tokens")
     generator = np.random.default_rng(seed)
+    if order == "random":
+        return generator.integers(0, tokens - length, count, dtype=np.int64)
     epochs = [generator.permutation(windows) for _ in range(-(-count // windows))]
-    order = np.concatenate(epochs)[:count] if epochs else np.empty(0, dtype=np.int64)
-    return order.astype(np.int64) * length
+    chosen = np.concatenate(epochs)[:count] if epochs else np.empty(0, dtype=np.int64)
+    return chosen.astype(np.int64) * length
 
 
 def batches(windows: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

@@ -62,9 +62,13 @@ def _exp(nats: float) -> float | None:
     return math.exp(nats) if nats < 700 else None
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: FSDP2 gathers weights that training uses again
 def window_losses(
-    model: PreTrainedModel, split: Split, window: int, batch_windows: int = EVALUATION_BATCH
+    model: PreTrainedModel,
+    split: Split,
+    window: int,
+    batch_windows: int = EVALUATION_BATCH,
+    windows: list[tuple[int, int]] | None = None,
 ) -> WindowLosses:
     """The loss of every window of a split, computed in the model's own precision, summed in fp32.
 
@@ -73,12 +77,13 @@ def window_losses(
         split: the held-out tokens.
         window: T, predicted tokens per window.
         batch_windows: windows per forward pass; changes speed and memory only.
+        windows: (start, predicted) of the windows to take; default all of the split.
 
     Raises:
         FloatingPointError: a loss is not a number.
     """
     model.eval()
-    spans = evaluation_windows(len(split.tokens), window)
+    spans = windows or evaluation_windows(len(split.tokens), window)
     nats = []
     for batch in batches(spans, batch_windows):
         ids = torch.from_numpy(stack(split.tokens, batch)).to(model.device)  # (B, T + 1)

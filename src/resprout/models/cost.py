@@ -29,14 +29,18 @@ class Cost:
     activation_bytes: int
 
 
-def count_cost(model: PreTrainedModel) -> Cost:
+def count_cost(model: PreTrainedModel, context_tokens: int = LONGEST_COUNTED) -> Cost:
     """Count on a model that lies on the meta device.
+
+    Args:
+        model: see above.
+        context_tokens: T, at most the model's limit.
 
     Raises:
         ValueError: the model's code needs real numbers to run.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or LONGEST_COUNTED
-    T = min(LONGEST_COUNTED, limit)
+    limit = getattr(model.config, "max_position_embeddings", None) or context_tokens
+    T = min(context_tokens, limit)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         outputs = _run(model.eval(), T, use_cache=True)
     held = [

@@ -1,5 +1,7 @@
 """Devices by name. Imports torch alone, so that a wrong name is refused at once."""
 
+from pathlib import Path
+
 import torch
 
 
@@ -22,3 +24,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
             + ("; CUDA_VISIBLE_DEVICES chooses among GPUs" if "cuda" in available else "")
         )
     return torch.device(device)
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a device now; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found = next(line for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return int(found.split()[1]) * 1024

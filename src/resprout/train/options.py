@@ -1,6 +1,12 @@
 """What a training run is: the numbers that, with model, data and seed, determine its outcome."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Order = Literal["shuffle", "random"]
+Precision = Literal["auto", "bf16", "fp32"]
+Sharding = Literal["ddp", "fsdp"]
 
 
 class SharedTraining(BaseModel):
@@ -9,7 +15,16 @@ class SharedTraining(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     steps: int = Field(ge=0, le=10**9, description="optimiser steps")
-    batch_windows: int = Field(default=8, ge=1, le=2**20, description="windows per step")
+    batch_windows: int = Field(
+        default=8, ge=1, le=2**20, description="windows per forward pass and process"
+    )
+    accumulation: int = Field(
+        default=1, ge=1, le=2**20, description="forward passes per optimiser step"
+    )
+    order: Order = Field(
+        default="shuffle",
+        description="each window once per epoch, or (as published) windows that start anywhere",
+    )
     warmup_steps: int = Field(default=0, ge=0, le=10**9, description="steps of linear warm-up")
     min_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.1, ge=0, description="on matrices only")
@@ -30,7 +45,7 @@ class TrainingOptions(SharedTraining):
 
     learning_rate: float = Field(gt=0, description="the highest learning rate")
 
-    def identity(self) -> dict[str, float]:
+    def identity(self) -> dict[str, float | str]:
         """What determines the result: all but how often checkpoints are written."""
         return self.model_dump(exclude={"checkpoint_every"})
 

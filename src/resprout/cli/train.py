@@ -1,0 +1,168 @@
+"""`resprout train`: pre-training, under the published program's flags."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resprout.cli.app import app
+
+
+def _option(name: str, told: str) -> Any:
+    """An option in both spellings, as published (`--max_lr`) and as usual (`--max-lr`)."""
+    spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+    return typer.Option(*spellings, help=told, show_default=False)
+
+
+# Not given = None, so that the defaults stand in one place (`train.request`), which help must not
+# import: it needs torch.
+@app.command()
+def train(
+    data_dir: Annotated[
+        Path | None, _option("data_dir", "a folder that `resprout prepare` made (data)")
+    ] = None,
+    out_dir: Annotated[Path | None, _option("out_dir", "the run's folder (checkpoints)")] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            "model",
+            "a size (biogpt-294m, llama-30m, ...), gpt2, or a trained model to train on",
+        ),
+    ] = None,
+    revision: Annotated[str | None, _option("revision", "of a Hub model")] = None,
+    target_tokens: Annotated[
+        int | None, _option("target_tokens", "tokens to train on (2000000000)")
+    ] = None,
+    block_size: Annotated[
+        int | None, _option("block_size", "tokens per window (1024, or the model's limit)")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _option("batch_size", "windows per forward pass and process (4)")
+    ] = None,
+    grad_accum: Annotated[
+        int | None, _option("grad_accum", "forward passes per optimiser step (8)")
+    ] = None,
+    max_lr: Annotated[
+        float | None, _option("max_lr", "highest learning rate, after warm-up (6e-4)")
+    ] = None,
+    min_lr: Annotated[
+        float | None, _option("min_lr", "learning rate at the end of the cosine (6e-5)")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, _option("warmup_steps", "steps of linear warm-up (500)")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, _option("weight_decay", "on matrices alone (0.1)")
+    ] = None,
+    grad_clip: Annotated[
+        float | None, _option("grad_clip", "largest global gradient norm (1.0)")
+    ] = None,
+    order: Annotated[
+        str | None,
+        _option("order", "shuffle: each window once per epoch; random: as published (shuffle)"),
+    ] = None,
+    seed: Annotated[int | None, _option("seed", "of start values and of the order (0)")] = None,
+    soma_ffn_expansion: Annotated[
+        float | None,
+        _option("soma_ffn_expansion", "of a BioGPT: width of the soma's FFN over D (3)"),
+    ] = None,
+    n_passes: Annotated[
+        int | None, _option("n_passes", "of a BioGPT: 1, or 2 with feedback (1)")
+    ] = None,
+    init: Annotated[
+        str | None, _option("init", "of a BioGPT: start values, published or scaled (published)")
+    ] = None,
+    log_interval: Annotated[
+        int | None, _option("log_interval", "steps between lines of the log (10)")
+    ] = None,
+    eval_interval: Annotated[
+        int | None,
+        _option("eval_interval", "steps between validations, each with a checkpoint (500)"),
+    ] = None,
+    eval_tokens: Annotated[
+        int | None,
+        _option(
+            "eval_tokens", "held-out tokens of a validation, the same each time; 0 = all (262144)"
+        ),
+    ] = None,
+    keep_checkpoints: Annotated[
+        int | None, _option("keep_checkpoints", "the last so many stay (2)")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, _option("checkpoint_minutes", "a checkpoint at least so often (15)")
+    ] = None,
+    precision: Annotated[
+        str | None, _option("precision", "auto (bf16 on a GPU, fp32 on a CPU), bf16, fp32")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        str | None, _option("gradient_checkpointing", "auto (where memory demands it), on, off")
+    ] = None,
+    sharding: Annotated[
+        str | None,
+        _option("sharding", "of several processes: ddp (whole model in each), fsdp (FSDP2) (ddp)"),
+    ] = None,
+    device: Annotated[
+        str | None, _option("device", "auto (a GPU if there is one), cpu, cuda")
+    ] = None,
+    timing_steps: Annotated[
+        int | None, _option("timing_steps", "steps of a timing test (50)")
+    ] = None,
+    report_to: Annotated[
+        list[str] | None, _option("report_to", "tensorboard, trackio, wandb, ...; may be repeated")
+    ] = None,
+    from_scratch: Annotated[
+        bool, _option("from_scratch", "take only the shape of a trained model")
+    ] = False,
+    compile: Annotated[bool, _option("compile", "by torch.compile")] = False,
+    export_pt: Annotated[
+        bool, _option("export_pt", "also write biogpt_final.pt, as the published program does")
+    ] = False,
+    resume: Annotated[
+        bool, _option("resume", "go on where a run was stopped (done anyway)")
+    ] = False,
+    start_over: Annotated[bool, _option("start_over", "remove the run that out_dir holds")] = False,
+    timing_test: Annotated[
+        bool,
+        _option(
+            "timing_test", "train a few steps, say how fast and how long it will take, keep nothing"
+        ),
+    ] = False,
+) -> None:
+    """Train a model from nothing, or further, on prepared text; a stopped run goes on."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    first = os.environ.get("RANK", "0") == "0"
+
+    def say(line: str) -> None:
+        if first:
+            print(line, flush=True)
+
+    def notice(line: str) -> None:
+        if first:
+            print(line, file=sys.stderr, flush=True)
+
+    try:
+        _train(given, say, notice)
+    except ValueError:
+        if first:
+            raise
+        raise typer.Exit(2) from None  # of several processes the first one tells
+    except (FloatingPointError, MemoryError) as error:
+        print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        notice("\nstopped; the last checkpoint is kept. To continue, give the same command again")
+        raise typer.Exit(130) from None
+
+
+def _train(given: dict[str, Any], say: Any, notice: Any) -> None:
+    from resprout.train.request import read_request
+
+    given |= {"report_to": tuple(given.get("report_to", ()))}
+    given = {"data_dir": Path("data"), "out_dir": Path("checkpoints")} | given
+    request = read_request(given)
+
+    from resprout.train.pretraining import pretrain
+
+    pretrain(request, say, notice)

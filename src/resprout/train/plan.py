@@ -1,0 +1,253 @@
+"""A checked request: what will be trained, on which tokens, and how. Nothing is written here."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from resprout.data.tokenizer import same_encoding
+from resprout.data.tokens import TokenSet
+from resprout.models.biogpt import BioGPTConfig
+from resprout.models.cost import count_cost
+from resprout.models.description import parameter_total, skeleton
+from resprout.models.device import available_bytes, resolve_device
+from resprout.models.shapes import training_configuration
+from resprout.models.sizes import SIZES, build
+from resprout.models.subject import load, load_configuration, tokenizer_home
+from resprout.train.options import TrainingOptions
+from resprout.train.request import TrainRequest
+from resprout.train.run_folder import is_first_process
+from resprout.train.running import Running, check_report_to, has_fast_bf16
+from resprout.train.throughput import Meter, peak_of, training_flops_per_token
+from resprout.train.validation import Validation
+
+Say = Callable[[str], None]
+
+LONGEST_BLOCK = 1024  # of the published training, and the default where the model allows it
+BYTES_PER_PARAMETER = 16  # weight, gradient and two moments in fp32
+VOCABULARY_MULTIPLE = 64  # 50,277 tokens become the published 50,304; products like it so
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: what will be trained, on what, and how."""
+
+    request: TrainRequest
+    tokens: TokenSet
+    config: PreTrainedConfig
+    from_weights: bool
+    block_size: int
+    device: torch.device
+
+    @property
+    def world(self) -> int:
+        """How many processes train together."""
+        return int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def windows_per_step(self) -> int:
+        """Of all processes together."""
+        return self.request.batch_size * self.request.grad_accum * self.world
+
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic."""
+        return "bf16" if Running(self.request.precision).bf16(self.device) else "fp32"
+
+    @property
+    def validation(self) -> Validation:
+        """The held-out windows that are looked at while training."""
+        return Validation(self.tokens.val, self.block_size, self.request.eval_tokens)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps to the target."""
+        return math.ceil(self.request.target_tokens / (self.windows_per_step * self.block_size))
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """All that determines the weights."""
+        request = self.request
+        shape = json.loads(self.config.to_json_string(use_diff=False))
+        for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
+            shape.pop(name, None)
+        same = ("max_lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "order", "seed")
+        return {
+            "tokenizer": self.tokens.tokenizer_digest,
+            "data": self.tokens.digest,
+            "model": request.model,
+            "revision": request.revision,
+            "from_weights": self.from_weights,
+            "target_tokens": request.target_tokens,
+            "block_size": self.block_size,
+            "windows_per_step": self.windows_per_step,
+            **{name: getattr(request, name) for name in same},
+            "precision": self.precision,
+            "shape": shape,
+        }
+
+    def options(self, steps: int | None = None, checkpoint_every: int = 0) -> TrainingOptions:
+        """The trainer's numbers."""
+        request = self.request
+        return TrainingOptions(
+            steps=steps or self.steps,
+            batch_windows=request.batch_size,
+            accumulation=request.grad_accum,
+            order=request.order,
+            learning_rate=request.max_lr,
+            min_learning_rate_ratio=request.min_lr / request.max_lr,
+            warmup_steps=request.warmup_steps,
+            weight_decay=request.weight_decay,
+            gradient_clip=request.grad_clip,
+            checkpoint_every=checkpoint_every,
+        )
+
+    def build(self) -> PreTrainedModel:
+        """The model at its start."""
+        if self.from_weights:
+            return load(self.request.model, self.request.revision)[0].train()
+        return build(self.config, self.request.seed)
+
+    def meter(self) -> Meter | None:
+        """Tokens per second, and MFU; of the first process."""
+        if not is_first_process():
+            return None
+        flops = training_flops_per_token(self.config, self.block_size)
+        peak = peak_of(self.device, self.precision).times(self.world)
+        return Meter(self.windows_per_step * self.block_size, flops, peak)
+
+    def running(self, model: PreTrainedModel, notice: Say, keep_work: bool = False) -> Running:
+        """How it is run; says what was decided for the user."""
+        request = self.request
+        if request.precision == "auto" and self.device.type == "cpu" and has_fast_bf16():
+            notice("training in fp32; this CPU has bf16 instructions: --precision bf16 is faster")
+        recompute = request.gradient_checkpointing == "on"
+        if request.gradient_checkpointing == "auto":
+            recompute = self._demands_checkpointing(notice)
+        return Running(
+            precision=request.precision,
+            sharding=request.sharding,
+            gradient_checkpointing=recompute,
+            compile=request.compile,
+            keep_checkpoints=request.keep_checkpoints,
+            keep_work=keep_work,
+            log_every=request.log_interval,
+            evaluate_every=request.eval_interval,
+            report_to=request.report_to,
+        )
+
+    def _demands_checkpointing(self, notice: Say) -> bool:
+        """Whether training would not fit otherwise, as far as can be counted."""
+        try:
+            cost = count_cost(skeleton(self.config), self.block_size)
+        except ValueError:
+            return False
+        weights = parameter_total(skeleton(self.config))
+        needed = BYTES_PER_PARAMETER * weights + self.request.batch_size * cost.activation_bytes
+        room = available_bytes(self.device)
+        if room is None or needed <= room:
+            return False
+        notice(
+            f"gradient checkpointing is on: without it training needs about {needed / 1e9:.1f} GB, "
+            f"and {room / 1e9:.1f} GB are free on {self.device}"
+        )
+        return True
+
+
+def make_plan(request: TrainRequest) -> Plan:
+    """Check all that can be checked without training.
+
+    Raises:
+        ValueError: naming the option, the value got and what is allowed.
+    """
+    tokens = _opened(request.data_dir)
+    device = resolve_device(request.device)
+    check_report_to(request.report_to)
+    if request.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("precision: got 'bf16', this GPU has none; allowed are auto and fp32")
+    config, from_weights = _shape(request, tokens)
+    if request.export_pt and not isinstance(config, BioGPTConfig):
+        raise ValueError(
+            f"export_pt: a published checkpoint holds a BioGPT, {request.model!r} is "
+            f"{config.model_type}"
+        )
+    text = config.get_text_config(decoder=True)
+    limit = getattr(text, "max_position_embeddings", None)
+    block_size = request.block_size or min(limit or LONGEST_BLOCK, LONGEST_BLOCK)
+    if limit is not None and block_size > limit:
+        raise ValueError(
+            f"block_size: got {block_size}, allowed are up to the {limit} positions of "
+            f"{request.model!r}"
+        )
+    found = len(tokens.train.tokens)
+    if block_size >= found:
+        raise ValueError(
+            f"block_size: got {block_size}, allowed is less than the {found:,} training tokens of "
+            f"{str(request.data_dir)!r}"
+        )
+    if len(tokens.val.tokens) < 2:
+        raise ValueError(f"data_dir: {str(request.data_dir)!r} has no two held-out tokens")
+    return Plan(request, tokens, config, from_weights, block_size, device)
+
+
+def _opened(data_dir: Path) -> TokenSet:
+    if not data_dir.is_dir():
+        raise ValueError(
+            f"data_dir: got {str(data_dir)!r}, allowed is a folder that `resprout prepare` made"
+        )
+    return TokenSet.open(data_dir)
+
+
+def _shape(request: TrainRequest, tokens: TokenSet) -> tuple[PreTrainedConfig, bool]:
+    """The configuration, and whether training starts from a trained model's weights."""
+    vocabulary = int(tokens.manifest["vocab_size"])
+    changes = {
+        "n_passes": request.n_passes,
+        "soma_ffn_expansion": request.soma_ffn_expansion,
+        "init": request.init,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    new = request.model in SIZES or request.model == "gpt2" or request.from_scratch
+    if new:
+        rounded = -(-vocabulary // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        end = int(tokens.manifest["end_of_text"])
+        return training_configuration(
+            request.model, rounded, request.revision, end_of_text=end, **changes
+        ), False
+    for name, value in changes.items():
+        raise ValueError(
+            f"{name}: got {value!r}, but {request.model!r} is a trained model, whose shape is "
+            "given; allowed with --from_scratch"
+        )
+    try:
+        config = load_configuration(request.model, request.revision)
+    except ValueError as error:
+        raise ValueError(f"model: {str(error).removeprefix('subject: ')}") from error
+    rows = int(config.get_text_config(decoder=True).vocab_size)
+    if vocabulary > rows:
+        raise ValueError(
+            f"data_dir: its tokens go up to {vocabulary - 1:,}, but {request.model!r} knows only "
+            f"{rows:,}: it was prepared with another tokenizer"
+        )
+    _check_tokenizer(request, tokens)
+    return config, True
+
+
+def _check_tokenizer(request: TrainRequest, tokens: TokenSet) -> None:
+    """Refuse data in another tokenizer's tokens; a model without one is taken at its word."""
+    home = tokenizer_home(request.model)
+    if Path(home).is_dir() and not any(Path(home).glob("tokenizer*")):
+        return
+    own = AutoTokenizer.from_pretrained(home, revision=request.revision)
+    if own.is_fast and not same_encoding(own.backend_tokenizer, tokens.tokenizer()):
+        raise ValueError(
+            f"data_dir: {str(request.data_dir)!r} was prepared with another tokenizer than "
+            f"{request.model!r} has; allowed is data prepared with --tokenizer {home}"
+        )

@@ -39,7 +39,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "report", "describe", "convert"):
+    for command in ("run", "report", "describe", "convert", "generate"):
         assert command in done.stdout
 
 
@@ -66,6 +66,8 @@ def test_reporting_needs_no_torch():
         (["describe", "biogpt-nan"], "did you mean 'biogpt-nano'"),
         (["describe", "."], "neither a model folder (it has no config.json)"),
         (["describe", "x" * 300], "is neither a size"),
+        (["describe", "biogpt-nano", "--devices", "0"], "devices: got 0, allowed is 1 or more"),
+        (["describe", "biogpt-nano", "--block_size", "129"], "block_size: got 129, allowed are up"),
         (["convert", "nowhere.pt", "STUDY-new"], "nowhere.pt"),
         (["convert", "biogpt-nano", "STUDY"], "exists; allowed is a new file"),
         (["run", "x" * 300], "File name too long"),
@@ -118,7 +120,13 @@ def test_describe_a_size_and_a_folder(shared):
     assert zones["embeddings"] == f"{(50304 + 1024) * 768:,}"
     for figure in ("operations per token", "inference, one sequence", "training, one sequence"):
         assert figure in done.stdout
-    done = resprout("describe", shared / "models" / "stories260K")
+    plan = done.stdout.partition("Training memory per device: 1 device")[2]
+    assert plan.count("smallest card") == 2
+    state = re.search(r"weights, gradients, moments \(fp32\) +([\d.]+) GB", plan)[1]
+    assert float(state) == pytest.approx(16 * 0.294532636, abs=0.005)
+    options = ("--devices", "4", "--batch-size", "2", "--block_size", "64")
+    done = resprout("describe", shared / "models" / "stories260K", *options)
+    assert "4 devices, 2 sequences of 64 tokens" in done.stdout
     assert "260,032" in done.stdout
     assert "operations per token" in done.stdout
 

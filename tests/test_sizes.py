@@ -1,5 +1,7 @@
 """Named sizes, their controls, what they cost, and the loss that never holds all logits."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,16 +13,50 @@ from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import count_cost
 from resprout.models.cross_entropy import linear_cross_entropy
 from resprout.models.description import components, parameter_total, skeleton, zones
-from resprout.models.sizes import SIZES, configuration, control_of
+from resprout.models.loss import choose_loss, fused_loss
+from resprout.models.sizes import CONTROLS, SIZES, build, configuration, control_of
 
 
+@pytest.mark.parametrize("family", CONTROLS)
 @pytest.mark.parametrize("name", [name for name in SIZES if name.startswith("biogpt")])
-def test_every_biogpt_has_a_control_within_one_percent(name):
-    biogpt, control = configuration(name), configuration(control_of(name))
+def test_every_biogpt_has_controls_within_one_percent(name, family):
+    biogpt, control = configuration(name), configuration(control_of(name, family))
     ours, theirs = (parameter_total(skeleton(config)) for config in (biogpt, control))
     assert abs(theirs / ours - 1) < 0.001
     for field in ("vocab_size", "num_hidden_layers", "max_position_embeddings"):
         assert getattr(biogpt, field) == getattr(control, field)
+    assert not control.tie_word_embeddings
+    assert control.hidden_size % control.num_attention_heads == 0
+    assert 16 <= control.hidden_size // control.num_attention_heads <= 128
+
+
+def test_controls_are_of_their_families():
+    assert control_of("biogpt-30m") == "gpt-neox-30m"
+    for name in SIZES:
+        config = configuration(name)
+        if name.startswith("llama"):
+            assert config.num_attention_heads % config.num_key_value_heads == 0
+            assert config.num_key_value_heads < config.num_attention_heads
+        if name.startswith("gpt2"):
+            assert config.resid_pdrop == config.embd_pdrop == config.attn_pdrop == 0
+    changed = configuration("gpt2-nano", num_hidden_layers=2, n_positions=16)
+    assert (changed.n_layer, changed.max_position_embeddings) == (2, 16)
+
+
+@pytest.mark.parametrize("name", ["llama-nano", "gpt2-nano"])
+def test_controls_train_with_the_chunked_loss(name):
+    model = build(configuration(name, vocab_size=300, num_hidden_layers=2), seed=0).train()
+    ids = torch.randint(300, (2, 17))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    assert choose_loss(model, inputs, targets) is fused_loss
+    first = fused_loss(model, inputs, targets)
+    assert first.item() == pytest.approx(math.log(300), abs=0.3)  # knows nothing yet
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(10):
+        optimiser.zero_grad()
+        fused_loss(model, inputs, targets).backward()
+        optimiser.step()
+    assert fused_loss(model, inputs, targets) < first - 1
 
 
 def test_sizes_are_what_their_names_say():

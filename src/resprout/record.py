@@ -153,8 +153,8 @@ class SpecShape(_Shape):
     data: DataShape
     seeds: list[int]
     subjects: list[SubjectShape]
-    recovery: dict[str, float]
-    training: dict[str, float] | None
+    recovery: dict[str, float | str]
+    training: dict[str, float | str] | None
 
 
 class StudyFile(_Shape):
@@ -165,6 +165,16 @@ class StudyFile(_Shape):
     protocol: Literal["fair", "paper"]
     points: list[Identity]
     spec: SpecShape
+
+
+class TrainingFile(_Shape):
+    """`training.json`: how a pre-training run went, so far or to its end."""
+
+    finished: bool
+    name: str
+    tokens_per_step: Annotated[int, Field(gt=0)]
+    losses: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+    validation: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
 
 def read_checked(path: Path, shape: type[BaseModel]) -> Any:

@@ -12,21 +12,37 @@ from resprout.cli.app import app
 def describe(
     name: Annotated[str, typer.Argument(help="a size's name, a model folder or a Hub id")],
     revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
+    devices: Annotated[int, typer.Option(help="to plan training for")] = 1,
+    batch_size: Annotated[
+        int, typer.Option("--batch_size", "--batch-size", help="sequences per device and step")
+    ] = 1,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            "--block_size",
+            "--block-size",
+            help="tokens of a sequence; default the model's positions, up to 2,048",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Show what a model is made of, without loading its weights."""
+    """Show what a model is made of and what it takes to train, without loading its weights."""
     from resprout.models.biogpt import BioGPTForCausalLM
     from resprout.models.description import (
         breakdown_lines,
         cost_lines,
         layout_lines,
+        memory_lines,
         skeleton,
         zone_lines,
     )
+    from resprout.models.memory_plan import NotCountableError, check_plan, plan_memory
     from resprout.models.subject import load_configuration
     from resprout.pruning.adapters import adapter_for
     from resprout.pruning.protocols import PROTOCOLS
 
     config = load_configuration(name, revision)
+    check_plan(config, devices, batch_size, block_size)
     model = skeleton(config)
     lines = [f"{name}: {type(model).__name__}", ""]
     if isinstance(model, BioGPTForCausalLM):
@@ -38,7 +54,11 @@ def describe(
             lines.append(f"  prunable under {rules.name}: {count:,}")
         except ValueError as error:
             lines.append(f"  prunable under {rules.name}: not known, {error}")
-    lines += ["", *cost_lines(model)]
+    lines += ["", *cost_lines(model), ""]
+    try:
+        lines += memory_lines(plan_memory(model, devices, batch_size, block_size))
+    except NotCountableError as error:
+        lines.append(f"Training memory: not counted, {error}")
     print("\n".join(lines))
 
 

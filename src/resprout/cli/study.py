@@ -1,4 +1,4 @@
-"""`resprout run` and `resprout report`."""
+"""`resprout run`, `resprout report` and `resprout curves`."""
 
 import shlex
 import sys
@@ -61,3 +61,19 @@ def report(
     from resprout.report.page import write_report
 
     print(f"report: {write_report(run)}")
+
+
+@app.command()
+def curves(
+    runs: Annotated[list[Path], typer.Argument(help="folders that `resprout train` wrote")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="the picture, written as .png and .svg")
+    ] = Path("curves.png"),
+) -> None:
+    """Draw the losses of training runs, finished or not, into one chart."""
+    from resprout.report.charts import save
+    from resprout.report.training import read_training, training_curves
+
+    figure, _ = training_curves([read_training(run) for run in runs])
+    save(figure, out)
+    print(f"chart: {out.with_suffix('.png')}, {out.with_suffix('.svg')}")

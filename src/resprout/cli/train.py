@@ -132,15 +132,19 @@ def train(
 ) -> None:
     """Train a model from nothing, or further, on prepared text; a stopped run goes on."""
     given = {name: value for name, value in locals().items() if value is not None}
+
+    from tqdm import tqdm
+
     first = os.environ.get("RANK", "0") == "0"
 
     def say(line: str) -> None:
         if first:
-            print(line, flush=True)
+            tqdm.write(line)  # above the bar, where there is one
+            sys.stdout.flush()
 
     def notice(line: str) -> None:
         if first:
-            print(line, file=sys.stderr, flush=True)
+            tqdm.write(line, file=sys.stderr)
 
     try:
         _train(given, say, notice)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -10,9 +11,12 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import branch_widths, zone_of
 from resprout.models.cost import count_cost
+from resprout.models.memory_plan import MemoryPlan
 
 # Parts of a name that tell one layer from the next: `3`, and BioGPT's `fb_8_to_0`.
 _NUMBERED = re.compile(r"\d+|fb_\d+_to_\d+")
+
+CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -105,6 +109,42 @@ def cost_lines(model: PreTrainedModel) -> list[str]:
         f"  training, one sequence of {T:,} tokens, fp32, AdamW: {_size(16 * weights + kept)}: "
         f"{_size(16 * weights)} weights, gradients and moments, {_size(kept)} activations",
     ]
+
+
+def memory_lines(plan: MemoryPlan) -> list[str]:
+    """A training memory plan as a table, and the smallest usual card that holds it."""
+    ways = {"DDP": False, "FSDP2": True} if plan.devices > 1 else {"one device": False}
+    lines = [
+        f"Training memory per device: {plan.devices} device{'s'[: plan.devices > 1]}, "
+        f"{plan.batch_size} sequence{'s'[: plan.batch_size > 1]} of {plan.block_tokens:,} tokens "
+        "on each, bf16 autocast, AdamW",
+        _row("", ways),
+    ]
+    for checkpointing in (False, True):
+        if checkpointing:
+            lines.append("  with gradient checkpointing:")
+        columns = [plan.parts(sharded, checkpointing) for sharded in ways.values()]
+        for part in ("activations",) if checkpointing else columns[0]:
+            if any(column[part] for column in columns):
+                lines.append(_row(part, [_size(c[part]) if c[part] else "-" for c in columns]))
+        totals = [sum(column.values()) for column in columns]
+        lines.append(_row("total", map(_size, totals)))
+        lines.append(_row("smallest card", map(_card, totals)))
+    return [
+        *lines,
+        "  (counted on shapes; a tenth of a card is left for what is not counted: the allocator,",
+        "  workspaces, the gradients of activations, CUDA itself)",
+    ]
+
+
+def _row(label: str, figures: Iterable[str]) -> str:
+    return f"  {label:<38}" + "".join(f"{figure:>12}" for figure in figures)
+
+
+def _card(needed: int) -> str:
+    """The smallest usual GPU that holds so many bytes with a tenth spare."""
+    fitting = [size for size in CARDS_GIB if needed <= 0.9 * size * 2**30]
+    return f"{fitting[0]} GiB" if fitting else f"> {CARDS_GIB[-1]} GiB"
 
 
 def _size(count: float) -> str:

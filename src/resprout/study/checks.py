@@ -27,7 +27,9 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
             return load_configuration(subject.model, subject.revision)
         except ValueError as error:
             raise ValueError(f"model: {str(error).removeprefix('subject: ')}") from error
-    known = sorted(configuration(subject.model).to_dict())
+    shape = configuration(subject.model)
+    # A family may name a field in its own way, and understand the usual name too.
+    known = sorted({*shape.to_dict(), *type(shape).attribute_map})
     for field in subject.config:
         if field in _BY_TOKENIZER:
             raise ValueError(f"config.{field}: not allowed, the study's tokenizer decides it")

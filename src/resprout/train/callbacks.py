@@ -38,6 +38,18 @@ class SaveByTime(TrainerCallback):
         self.last = time.monotonic()
 
 
+class AfterValidation(TrainerCallback):
+    """Gives the log so far to a function, in the first process."""
+
+    def __init__(self, do: Callable[[list[dict[str, Any]]], None]):
+        self.do = do
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called when the figures are in the log."""
+        if state.is_world_process_zero:
+            self.do(state.log_history)
+
+
 class FiniteLosses(TrainerCallback):
     """A loss or gradient that is not finite ends the run: nothing after it would mean anything.
 
@@ -87,17 +99,18 @@ class Bar(TrainerCallback):
 
 
 class Lines(TrainerCallback):
-    """A line per logged step and validation, for logs and pipes."""
+    """A line per validation and, for logs and pipes, per logged step."""
 
-    def __init__(self, say: Callable[[str], None]):
+    def __init__(self, say: Callable[[str], None], steps: bool):
         self.say = say
+        self.steps = steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Called for training figures and for validation alike."""
         if not state.is_world_process_zero or not logs:
             return
         step = f"step {state.global_step:,}/{state.max_steps:,}"
-        if "loss" in logs:
+        if "loss" in logs and self.steps:
             left = logs.get("seconds_left")
             ends = f"  left {datetime.timedelta(seconds=round(left))}" if left is not None else ""
             rate = f"  lr {logs['learning_rate']:.2e}"

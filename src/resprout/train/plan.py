@@ -18,6 +18,7 @@ from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, resolve_device
+from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, load_configuration, tokenizer_home
@@ -31,7 +32,6 @@ from resprout.train.validation import Validation
 Say = Callable[[str], None]
 
 LONGEST_BLOCK = 1024  # of the published training, and the default where the model allows it
-BYTES_PER_PARAMETER = 16  # weight, gradient and two moments in fp32
 VOCABULARY_MULTIPLE = 64  # 50,277 tokens become the published 50,304; products like it so
 
 
@@ -57,6 +57,11 @@ class Plan:
         return self.request.batch_size * self.request.grad_accum * self.world
 
     @property
+    def tokens_per_step(self) -> int:
+        """Predicted by all processes together."""
+        return self.windows_per_step * self.block_size
+
+    @property
     def precision(self) -> str:
         """Of the arithmetic."""
         return "bf16" if Running(self.request.precision).bf16(self.device) else "fp32"
@@ -69,7 +74,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimiser steps to the target."""
-        return math.ceil(self.request.target_tokens / (self.windows_per_step * self.block_size))
+        return math.ceil(self.request.target_tokens / self.tokens_per_step)
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -121,7 +126,7 @@ class Plan:
             return None
         flops = training_flops_per_token(self.config, self.block_size)
         peak = peak_of(self.device, self.precision).times(self.world)
-        return Meter(self.windows_per_step * self.block_size, flops, peak)
+        return Meter(self.tokens_per_step, flops, peak)
 
     def running(self, model: PreTrainedModel, notice: Say, keep_work: bool = False) -> Running:
         """How it is run; says what was decided for the user."""
@@ -145,13 +150,11 @@ class Plan:
 
     def _demands_checkpointing(self, notice: Say) -> bool:
         """Whether training would not fit otherwise, as far as can be counted."""
+        room = available_bytes(self.device)
         try:
-            cost = count_cost(skeleton(self.config), self.block_size)
+            needed = self._needed_bytes()
         except ValueError:
             return False
-        weights = parameter_total(skeleton(self.config))
-        needed = BYTES_PER_PARAMETER * weights + self.request.batch_size * cost.activation_bytes
-        room = available_bytes(self.device)
         if room is None or needed <= room:
             return False
         notice(
@@ -159,6 +162,15 @@ class Plan:
             f"and {room / 1e9:.1f} GB are free on {self.device}"
         )
         return True
+
+    def _needed_bytes(self) -> int:
+        """Of one process, without checkpointing. ValueError where it cannot be counted."""
+        shapes, batch = skeleton(self.config), self.request.batch_size
+        if self.precision == "bf16":
+            plan = plan_memory(shapes, self.world, batch, self.block_size)
+            return plan.total(self.request.sharding == "fsdp", False)
+        kept = count_cost(shapes, self.block_size).activation_bytes
+        return BYTES_PER_PARAMETER * parameter_total(shapes) + batch * kept
 
 
 def make_plan(request: TrainRequest) -> Plan:

@@ -1,5 +1,6 @@
 """Pre-training as `resprout train` does it: train, and leave a model that others can load."""
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,12 @@ from resprout.measure.stage import stage
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.biogpt.published import write_published
 from resprout.models.quiet import quiet_transformers
-from resprout.train.callbacks import Lines, SaveByTime
+from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
 from resprout.train.plan import Plan, make_plan
 from resprout.train.request import TrainRequest
 from resprout.train.run_folder import HISTORY, RunFolder, is_first_process
 from resprout.train.running import Running
-from resprout.train.trainer import TrainingResult, train
+from resprout.train.trainer import TrainingResult, losses_of, train
 
 Say = Callable[[str], None]
 
@@ -59,11 +60,15 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
     model = plan.build()
     say(
         f"training {request.model}: {sum(p.numel() for p in model.parameters()):,} parameters, "
-        f"{plan.steps:,} steps of {plan.windows_per_step * plan.block_size:,} tokens "
+        f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens "
         f"({plan.precision} on {plan.device})"
     )
     running = plan.running(model, notice, keep_work=True)
-    callbacks = [Lines(say)]
+
+    def keep(log: list[dict[str, Any]]) -> None:
+        write_json(folder.path / HISTORY, _history(plan, log))
+
+    callbacks = [Lines(say, steps=not sys.stdout.isatty()), AfterValidation(keep)]
     if plan.world == 1:  # processes have to save together, and clocks differ
         callbacks.append(SaveByTime(request.checkpoint_minutes * 60))
     stages: dict[str, Any] = {}
@@ -86,7 +91,7 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
         raise FloatingPointError(f"{error}; {_kept(folder)}; a lower --max_lr may help") from error
     except MemoryError as error:
         raise MemoryError(f"{error}: {_smaller(plan, running)}; {_kept(folder)}") from error
-    done = _history(plan, result, stages["train"])
+    done = _history(plan, result.history, stages["train"])
     if is_first_process():
         _export(plan, folder, model, result)
         write_json(folder.path / HISTORY, done)
@@ -113,16 +118,21 @@ def _export_published(plan: Plan, folder: RunFolder, done: dict[str, Any]) -> No
     write_published(model, folder.published)
 
 
-def _history(plan: Plan, result: TrainingResult, stage: dict[str, Any]) -> dict[str, Any]:
+def _history(
+    plan: Plan, log: list[dict[str, Any]], stage: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `training.json` holds; `stage`: of the process that came to the end."""
+    losses, validation = losses_of(log)
     return {
-        "finished": True,
+        "finished": stage is not None,
         "name": plan.request.model,
         "recipe": plan.recipe,
         "steps": plan.steps,
-        "tokens": result.tokens,
-        "losses": result.losses,
-        "validation": result.validation,
-        "log": result.history,
+        "tokens_per_step": plan.tokens_per_step,
+        "tokens": plan.steps * plan.tokens_per_step,
+        "losses": losses,
+        "validation": validation,
+        "log": log,
         "stage": stage,
         "device": str(plan.device),
         "processes": plan.world,

@@ -115,17 +115,27 @@ def train(
     if device.type == "cpu":
         give_back_freed_memory()
     history = trainer.state.log_history
+    losses, held_out = losses_of(history)
     model.eval()
     if not running.keep_work:
         shutil.rmtree(work_folder, ignore_errors=True)
     return TrainingResult(
-        losses=[(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
+        losses=losses,
         tokens=len(dataset) * window,
         seconds=time.perf_counter() - started,
-        validation=[(e["step"], e["eval_loss"]) for e in history if "eval_loss" in e],
+        validation=held_out,
         history=history,
         state=state,
     )
+
+
+Losses = list[tuple[int, float]]
+
+
+def losses_of(log: list[dict[str, Any]]) -> tuple[Losses, Losses]:
+    """(step, nats per token) in training and in validation, of the Trainer's log."""
+    losses = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    return losses, [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
 
 
 class _OneDeviceArguments(TrainingArguments):

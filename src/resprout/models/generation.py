@@ -1,0 +1,246 @@
+"""Continuing a prompt: a model, a tokenizer that fits it, and the text as it comes."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from resprout.models.biogpt.published import is_published
+from resprout.models.device import resolve_device
+from resprout.models.quiet import quiet_transformers
+from resprout.models.sampling import DEFAULT_MAX_TOKENS, Sampling
+from resprout.models.sizes import SIZES
+from resprout.models.streaming import PieceStreamer
+from resprout.models.subject import (
+    HUB_TIMEOUT_SECONDS,
+    first_line,
+    load,
+    load_configuration,
+    tokenizer_home,
+)
+
+# What the published program trained with; its checkpoints hold no tokenizer.
+PUBLISHED_TOKENIZER = "EleutherAI/gpt-neox-20b"
+# Where training puts the finished model, with its tokenizer, beside its checkpoints.
+_FINISHED = "final"
+
+Notice = Callable[[str], None]
+
+
+class Writer:
+    """Continues prompts. What does not fit is refused before the weights are loaded.
+
+    Args:
+        name: a model folder, a Hub id, a checkpoint file of the published program, or a size.
+        tokenizer: folder or Hub id; None = the model's own. A checkpoint file's is looked for
+            beside it, in `final/` beside it, and on the Hub (the published program's).
+        revision: of a Hub model.
+        device: `cpu`, `cuda`, ... or `auto`.
+        dtype: default fp32.
+        notice: told what the user might not expect, in one line.
+
+    Raises:
+        ValueError: no such model, device or dtype, no tokenizer, or one that does not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        notice: Notice = lambda line: None,
+    ):
+        self.name = name
+        self.revision = revision
+        self.device = resolve_device(device)
+        self.dtype = dtype
+        self.notice = notice
+        # A checkpoint file has to be read whole to know its shape: once is enough.
+        self._config = None if is_published(name) else load_configuration(name, revision)
+        self._model: PreTrainedModel | None = None
+        self.tokenizer = self._find_tokenizer(tokenizer)
+        if self._config is not None:
+            self._check_vocabulary()
+
+    def load(self) -> PreTrainedModel:
+        """The model on its device; loaded at the first call.
+
+        Raises:
+            ValueError: it cannot be loaded, or the tokenizer does not fit it.
+        """
+        if self._model is not None:
+            return self._model
+        with quiet_transformers(), _quiet_about_tokenizers():
+            model, _ = load(self.name, self.revision, self.device, self.dtype)
+        if self._config is None:
+            self._config = model.config
+            self._check_vocabulary()
+        self._model = model
+        return model
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the part that reads and writes text."""
+        config = self._config or self.load().config
+        text = config.get_text_config(decoder=True)
+        assert isinstance(text, PreTrainedConfig)
+        return text
+
+    def encode(self, prompt: str, sampling: Sampling) -> tuple[Tensor, int]:
+        """A prompt's ids, (1, T), and how many tokens may follow.
+
+        Raises:
+            ValueError: no token, or more positions than the model has.
+        """
+        if not prompt or not self.tokenizer(prompt, add_special_tokens=False).input_ids:
+            raise ValueError(f"prompt: got {prompt!r}, which has no token; allowed is one or more")
+        ids = self.tokenizer(prompt, return_tensors="pt").input_ids
+        T, asked = ids.shape[1], sampling.max_tokens or DEFAULT_MAX_TOKENS
+        limit = getattr(self.config, "max_position_embeddings", None)
+        if limit is None or T + asked <= limit:
+            return ids, asked
+        left = limit - T
+        if left <= 0:
+            raise ValueError(
+                f"prompt: got {T} tokens, allowed are up to {limit - 1}, one less than the "
+                f"model's {limit} positions"
+            )
+        if sampling.max_tokens is not None:
+            raise ValueError(
+                f"max_tokens: got {asked}, allowed are up to {left}: the prompt has {T} "
+                f"tokens, the model {limit} positions"
+            )
+        return ids, left
+
+    @torch.inference_mode()
+    def write(
+        self, ids: Tensor, new_tokens: int, sampling: Sampling, emit: Callable[[str], None]
+    ) -> str:
+        """Continue what `encode` gave; the pieces of the continuation go to `emit` as they come.
+
+        It ends with the end of text or after `new_tokens`. The global random state is left as it
+        was.
+
+        Returns:
+            The whole continuation.
+        """
+        pieces: list[str] = []
+
+        def keep(piece: str) -> None:
+            pieces.append(piece)
+            emit(piece)
+
+        choice: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            choice = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k,
+                "top_p": sampling.top_p,
+            }
+        model, place = self.load(), self.device
+        with (
+            torch.random.fork_rng(devices=[model.device] if place.type == "cuda" else []),
+            quiet_transformers(),
+        ):
+            torch.manual_seed(sampling.seed)
+            ends = self._ends_of_text(model)
+            model.generate(
+                ids.to(place),
+                attention_mask=torch.ones_like(ids).to(place),
+                max_new_tokens=new_tokens,
+                num_beams=1,
+                use_cache=True,
+                eos_token_id=ends or None,
+                pad_token_id=ends[0] if ends else 0,  # one text at a time: nothing is padded
+                streamer=PieceStreamer(self.tokenizer, keep),
+                **choice,
+            )
+        return "".join(pieces)
+
+    def _ends_of_text(self, model: PreTrainedModel) -> list[int]:
+        """The tokenizer's end, and the model's own (a chat model ends a turn by another token)."""
+        own = getattr(model.generation_config, "eos_token_id", None)
+        ends = own if isinstance(own, list) else [own]
+        return sorted({int(end) for end in (*ends, self.tokenizer.eos_token_id) if end is not None})
+
+    def _find_tokenizer(self, given: str | None) -> PreTrainedTokenizerBase:
+        if given is not None:
+            return _load_tokenizer(given, None)
+        if self.name in SIZES:
+            raise ValueError(f"tokenizer: {self.name!r} is a size and has none; give --tokenizer")
+        if not is_published(self.name):
+            folder = Path(self.name)
+            if folder.is_dir() and not _holds_tokenizer(folder):
+                raise ValueError(f"tokenizer: {self.name!r} holds none; give --tokenizer")
+            return _load_tokenizer(self.name, self.revision)
+        home = Path(tokenizer_home(self.name))
+        for folder in (home, home / _FINISHED):
+            if _holds_tokenizer(folder):
+                return _load_tokenizer(str(folder), None)
+        try:
+            found = _load_tokenizer(PUBLISHED_TOKENIZER, None)
+        except ValueError as error:
+            raise ValueError(
+                f"tokenizer: none lies beside {self.name!r}, and the published one is not to be "
+                f"had: {str(error).removeprefix('tokenizer: ')}; give --tokenizer"
+            ) from error
+        self.notice(f"no tokenizer beside {self.name}: taking the published {PUBLISHED_TOKENIZER}")
+        return found
+
+    def _check_vocabulary(self) -> None:
+        V, highest = self.config.vocab_size, max(self.tokenizer.get_vocab().values(), default=-1)
+        if highest >= V:
+            raise ValueError(
+                f"tokenizer: its ids go up to {highest}, the model knows those up to {V - 1}; "
+                "give --tokenizer the one that the model was trained with"
+            )
+
+
+@contextmanager
+def _quiet_about_tokenizers() -> Iterator[None]:
+    """`load` tells where a model has no tokenizer; here one has been found elsewhere."""
+
+    def worth_telling(record: logging.LogRecord) -> bool:
+        return "without a tokenizer" not in record.getMessage()
+
+    logger = logging.getLogger(load.__module__)
+    logger.addFilter(worth_telling)
+    try:
+        yield
+    finally:
+        logger.removeFilter(worth_telling)
+
+
+def _holds_tokenizer(folder: Path) -> bool:
+    return any(folder.glob("tokenizer*"))
+
+
+def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """A tokenizer by folder or Hub id, in one line and at once where it cannot be had."""
+    try:
+        local = Path(name).exists()
+        if not local and not isinstance(
+            try_to_load_from_cache(name, "tokenizer_config.json", revision=revision), str
+        ):
+            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
+            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+        raise ValueError(f"tokenizer: {name!r} is not to be had ({first_line(error)})") from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer

@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from resprout.data.prepare import prepare_documents
 from resprout.data.sources import Document
-from resprout.data.tokens import TokenSet, prepare
+from resprout.data.tokens import TokenSet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 if not SHARED.is_dir():
@@ -41,7 +42,7 @@ def documents() -> list[Document]:
 def tokens(documents: list[Document], tmp_path_factory: pytest.TempPathFactory) -> TokenSet:
     """The documents in 300 tokens."""
     folder = tmp_path_factory.mktemp("tokens") / "small"
-    return prepare(documents, folder, held_out=0.2, vocab_size=300, source="test")
+    return prepare_documents(documents, folder, held_out=0.2, vocab_size=300, source="test")
 
 
 @pytest.fixture

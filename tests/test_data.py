@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from resprout.data import sources, windows
 from resprout.data import tokenizer as bpe
+from resprout.data.prepare import prepare_documents
 from resprout.data.sources import Document, is_held_out, read_source
-from resprout.data.tokens import TokenSet, prepare
+from resprout.data.tokens import TokenSet
 
 
 def test_stdlib_is_this_pythons_library():
@@ -88,32 +89,34 @@ def test_tokenizer_has_seen_the_training_part_only(tmp_path, documents):
     changed = [
         Document(doc.name, "zebra quagga okapi " * 40) if doc is held else doc for doc in documents
     ]
-    a = prepare(documents, tmp_path / "a", 0.2, vocab_size=300)
-    b = prepare(changed, tmp_path / "b", 0.2, vocab_size=300)
+    a = prepare_documents(documents, tmp_path / "a", 0.2, vocab_size=300)
+    b = prepare_documents(changed, tmp_path / "b", 0.2, vocab_size=300)
     assert a.tokenizer_digest == b.tokenizer_digest
     assert a.digest != b.digest
 
 
 def test_prepared_with_a_given_tokenizer(tmp_path, documents, tokens):
     given_words = tokens.tokenizer()
-    again = prepare(documents, tmp_path / "again", 0.2, tokenizer=given_words, end_of_text=0)
+    again = prepare_documents(
+        documents, tmp_path / "again", 0.2, tokenizer=given_words, end_of_text=0
+    )
     assert again.digest == tokens.digest
 
 
 @pytest.mark.parametrize(("held_out", "empty"), [(1e-9, "val"), (1 - 1e-9, "train")])
 def test_an_empty_split_is_refused(tmp_path, documents, held_out, empty):
     with pytest.raises(ValueError, match=f"leaves the {empty} split empty"):
-        prepare(documents, tmp_path / "x", held_out, vocab_size=300)
+        prepare_documents(documents, tmp_path / "x", held_out, vocab_size=300)
     assert not (tmp_path / "x").exists()
 
 
 def test_a_vocabulary_below_all_bytes_is_refused(tmp_path, documents):
     with pytest.raises(ValueError, match="vocab_size: got 200"):
-        prepare(documents, tmp_path / "x", 0.2, vocab_size=200)
+        prepare_documents(documents, tmp_path / "x", 0.2, vocab_size=200)
 
 
 def test_truncated_tokens_are_refused(tmp_path, documents):
-    prepare(documents, tmp_path / "t", 0.2, vocab_size=300)
+    prepare_documents(documents, tmp_path / "t", 0.2, vocab_size=300)
     file = tmp_path / "t" / "val.bin"
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(ValueError, match=r"val.bin.*not of the size recorded"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resprout.registration import register_when_needed
 
 if TYPE_CHECKING:
+    from resprout.data.prepare import prepare_text
     from resprout.models.subject import load
     from resprout.pruning.api import prune
     from resprout.pruning.cut import Cut
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from resprout.train.recovery import recover
 
 __version__ = "0.1.0"
-__all__ = ["Cut", "__version__", "load", "prune", "recover", "save"]
+__all__ = ["Cut", "__version__", "load", "prepare_text", "prune", "recover", "save"]
 
 # Loaded on first use: torch and transformers take seconds to import, `resprout --help` must not.
 _HOMES = {
     "load": "resprout.models.subject",
+    "prepare_text": "resprout.data.prepare",
     "prune": "resprout.pruning.api",
     "Cut": "resprout.pruning.cut",
     "save": "resprout.pruning.saving",

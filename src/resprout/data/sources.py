@@ -1,19 +1,26 @@
-"""Where text comes from: a source is a fixed-order list of documents, each with a stable name."""
+"""Where text comes from: a source gives documents in a fixed order, each with a stable name."""
 
-import ast
 import hashlib
 import os
-import sysconfig
-import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-SKIPPED_FOLDERS = frozenset(
-    {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+from resprout.data.pieces import (
+    MIN_DOCUMENT_CHARACTERS,
+    Item,
+    Piece,
+    Position,
+    Source,
+    entered,
+    pieces_of,
 )
-TEXT_SUFFIXES = frozenset({".txt", ".md", ".rst", ".py"})
-MIN_DOCUMENT_CHARACTERS = 50  # as published: shorter documents are skipped
+from resprout.hints import did_you_mean
+
+NAMED = ("installed", "pile", "stdlib")
+HUB_PREFIX = "hf:"
+DEFAULT_FIELD = "text"
 
 
 @dataclass(frozen=True)
@@ -24,22 +31,101 @@ class Document:
     text: str
 
 
-def read_source(source: str) -> list[Document]:
-    """All documents of a source.
+class Documents:
+    """Documents in memory as a source. The base of a position is how many are behind."""
+
+    def __init__(self, documents: Sequence[Document], description: str):
+        self.documents = documents
+        self.description = description
+
+    def identity(self) -> dict[str, Any]:
+        """sha256 over all names and texts."""
+        return {"sha256": digest(self.documents)}
+
+    def check(self) -> None:
+        """Nothing to look for: they are text."""
+
+    def pieces(self, position: Position | None) -> Iterator[Item]:
+        """All documents from a position on."""
+        first, given = entered(position, 0)
+        for index in range(first, len(self.documents)):
+            document = self.documents[index]
+            yield from pieces_of(document.name, document.text, index, index + 1, given)
+            given = 0
+
+    def sample(self, limit_bytes: int) -> Iterator[Item]:
+        """All of them: they fit in memory already."""
+        yield from self.pieces(None)
+
+    def pinned(self) -> Any:
+        """Nothing: `identity` says all."""
+        return None
+
+    def pin(self, found: Any) -> None:
+        """Nothing to hold to."""
+
+
+def find_source(
+    given: str,
+    text_field: str = DEFAULT_FIELD,
+    split: str = "train",
+    revision: str | None = None,
+    max_retries: int = 10,
+    notice: Callable[[str], None] = print,
+) -> Source:
+    """The source of that name or path, checked as far as that costs little.
 
     Args:
-        source: `stdlib` (this Python's standard library), or the path of a UTF-8 text file or
-            of a folder of them (`.txt`, `.md`, `.rst`, `.py`).
+        given: `stdlib`, `installed`, `pile`, `hf:NAME[:CONFIG]`, or the path of a text, JSON lines
+            or Parquet file or of a folder of them.
+        text_field: of JSON lines, Parquet and Hub data sets.
+        split: of a Hub data set.
+        revision: of a Hub data set; default its newest.
+        max_retries: how often a broken connection is tried again.
+        notice: told of every such try.
 
     Raises:
-        ValueError: the source does not exist, cannot be decoded, or holds no usable document.
+        ValueError: no such source, or it has no such field.
+    """
+    check_source(given, hub=True)
+    if revision is not None and not given.startswith(HUB_PREFIX):
+        raise ValueError(f"revision: got {revision!r}, allowed only with a source hf:NAME")
+    if given == "pile" or given.startswith(HUB_PREFIX):
+        from resprout.data.hub import hub_source
+
+        return hub_source(given, text_field, split, revision, max_retries, notice)
+    from resprout.data import listing
+
+    if given == "stdlib":
+        return listing.stdlib_source()
+    if given == "installed":
+        return listing.installed_source()
+    return listing.path_source(given, text_field)
+
+
+def read_source(source: str) -> list[Document]:
+    """All documents of a local source, whole and in memory: what a study reads.
+
+    Args:
+        source: `stdlib` (this Python's standard library), `installed` (all packages), or a file or
+            folder as `find_source` takes them.
+
+    Raises:
+        ValueError: the source does not exist, holds no usable document, or holds something that
+            cannot be read: a study should not quietly do without a part of its text.
     """
     check_source(source)
-    if source == "stdlib":
-        documents = list(_stdlib_documents(Path(sysconfig.get_paths()["stdlib"])))
-    else:
-        documents = list(_folder_documents(Path(source)))
-    documents = [doc for doc in documents if len(doc.text) >= MIN_DOCUMENT_CHARACTERS]
+    documents, parts = [], []
+    for item in find_source(source).pieces(None):
+        if isinstance(item, Piece):
+            parts.append(item.text)
+            if item.last:
+                documents.append(Document(item.name, "".join(parts)))
+                parts = []
+        elif item.reason == "undecodable" and source != "installed":
+            raise ValueError(f"source: {item.where} is not UTF-8")
+        elif item.reason in ("corrupt", "no_text"):
+            raise ValueError(f"source: {item.where}: {item.reason.replace('_', ' ')}")
     if not documents:
         raise ValueError(
             f"source: {source!r} holds no document of at least {MIN_DOCUMENT_CHARACTERS} characters"
@@ -47,12 +133,39 @@ def read_source(source: str) -> list[Document]:
     return documents
 
 
-def check_source(source: str) -> None:
-    """Refuse a source that is not there, before anything is read."""
-    if source != "stdlib" and not os.path.lexists(source):
+def check_source(source: str, hub: bool = False) -> None:
+    """Refuse a source that is not there, before anything is read.
+
+    Args:
+        source: as the user named it.
+        hub: whether sources on the Hub are allowed too; a study needs its text to stay the same.
+    """
+    on_hub = source == "pile" or source.startswith(HUB_PREFIX)
+    local = source in ("stdlib", "installed") or os.path.lexists(source)
+    if local or (hub and on_hub):
+        return
+    names = "'stdlib', 'installed', 'pile', hf:NAME" if hub else "'stdlib' or the path, 'installed'"
+    known = [*NAMED, *_neighbours(source)] if hub else ["stdlib", "installed", *_neighbours(source)]
+    hint = did_you_mean(source, known)
+    if hub and not hint and source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        hint = f"; did you mean {HUB_PREFIX + source!r}?"
+    if hub:
         raise ValueError(
-            f"source: got {source!r}, allowed is 'stdlib' or the path of a text file or folder"
+            f"source: got {source!r}, allowed are {names} or the path of a file or folder{hint}"
         )
+    raise ValueError(
+        f"source: got {source!r}, allowed is 'stdlib' or the path of a text file or folder "
+        f"(or 'installed'){hint}"
+    )
+
+
+def _neighbours(source: str) -> list[str]:
+    """Paths beside one that is not there, which it may have been meant to be."""
+    try:
+        folder = Path(source).parent
+        return [str(path) for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError:  # a name that is too long, a folder that may not be read
+        return []
 
 
 def digest(documents: Sequence[Document]) -> str:
@@ -73,41 +186,3 @@ def is_held_out(name: str, fraction: float) -> bool:
     """
     leading = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
     return int.from_bytes(leading, "big") / 2**64 < fraction
-
-
-def _stdlib_documents(root: Path) -> Iterator[Document]:
-    """Python's own library: every source file, tests and installed packages left out."""
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py"))
-    for name in paths:
-        parts = name.split("/")
-        # _sysconfigdata is written by the build and holds one machine's paths.
-        if SKIPPED_FOLDERS.intersection(parts[:-1]) or parts[-1].startswith("_sysconfigdata"):
-            continue
-        if name == "pydoc_data/topics.py":
-            yield Document(name, _topics(root / name))
-        else:
-            with tokenize.open(root / name) as file:  # honours each file's declared encoding
-                yield Document(name, file.read())
-
-
-def _topics(path: Path) -> str:
-    """The prose of `pydoc_data/topics.py`, a module that assigns one dict of help texts."""
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            return "\n\n".join(ast.literal_eval(node.value).values())
-    raise ValueError(f"source: {path.name} of this Python has no dict of topics")
-
-
-def _folder_documents(path: Path) -> Iterator[Document]:
-    root = path if path.is_dir() else path.parent
-    files = path.rglob("*") if path.is_dir() else iter([path])
-    chosen = {
-        file.relative_to(root).as_posix(): file
-        for file in files
-        if file.is_file() and (file == path or file.suffix in TEXT_SUFFIXES)
-    }
-    for name in sorted(chosen):
-        try:
-            yield Document(name, chosen[name].read_text("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"source: {chosen[name]} is not UTF-8 ({error.reason})") from error

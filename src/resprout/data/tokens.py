@@ -5,26 +5,24 @@ the end-of-text token after each document. The manifest keeps each split's byte 
 loss per token can be given in bits per byte, which no tokenizer can flatter.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from resprout.data import sources
 from resprout.data import tokenizer as bpe
-from resprout.data.sources import Document
 from resprout.data.windows import unigram_entropy
-from resprout.files import new_folder, read_json, write_json
+from resprout.data.writer import HEADER_BYTES, ROW_BYTES, SPLITS
+from resprout.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 MANIFEST = "manifest.json"
-SPLITS = ("train", "val")
-DOCUMENTS_PER_BATCH = 256  # so that memory stays flat while all cores encode
-
 
 Tokens = NDArray[np.unsignedinteger]
 
@@ -36,6 +34,19 @@ class Split:
     tokens: Tokens
     text_bytes: int
     documents: int
+    index_path: Path | None = None
+
+    @cached_property
+    def index(self) -> NDArray[np.uint64]:
+        """(documents, 2) on disk: where each ends (after its end of text), and its UTF-8 bytes.
+
+        Raises:
+            ValueError: data of an earlier version, which has no index.
+        """
+        if self.index_path is None:
+            raise ValueError("tokens: prepared by an earlier version, without an index")
+        index: NDArray[np.uint64] = np.load(self.index_path, mmap_mode="r")
+        return index
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,21 @@ class TokenSet:
         """The tokenizer that made the tokens."""
         return bpe.load(self.path / "tokenizer.json")
 
+    def transformers_tokenizer(self, max_length: int | None = None) -> "PreTrainedTokenizerFast":
+        """The tokenizer as transformers' class: the folder's own files where it has them.
+
+        Args:
+            max_length: positions of the model that it is meant for; None leaves it as it is.
+        """
+        if not (self.path / "tokenizer_config.json").is_file():
+            return bpe.for_transformers(self.tokenizer(), max_length)
+        from transformers import AutoTokenizer
+
+        found: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(self.path)
+        if max_length is not None:
+            found.model_max_length = max_length
+        return found
+
     @classmethod
     def open(cls, path: Path) -> "TokenSet":
         """Memory-map a prepared folder.
@@ -85,84 +111,13 @@ class TokenSet:
             if not file.is_file() or file.stat().st_size != entry["tokens"] * dtype.itemsize:
                 raise ValueError(f"tokens: {str(file)!r} is missing or not of the size recorded")
             mapped = np.memmap(file, dtype=dtype, mode="r")
-            splits[name] = Split(mapped, entry["bytes"], entry["documents"])
+            index = None
+            if "index_sha256" in entry:
+                index = path / f"{name}.index.npy"
+                size = HEADER_BYTES + ROW_BYTES * entry["documents"]
+                if not index.is_file() or index.stat().st_size != size:
+                    raise ValueError(
+                        f"tokens: {str(index)!r} is missing or not of the size recorded"
+                    )
+            splits[name] = Split(mapped, entry["bytes"], entry["documents"], index)
         return cls(path, splits["train"], splits["val"], manifest)
-
-
-def prepare(
-    documents: list[Document],
-    path: Path,
-    held_out: float,
-    vocab_size: int | None = None,
-    tokenizer: Tokenizer | None = None,
-    end_of_text: int = 0,
-    source: str = "",
-) -> TokenSet:
-    """Tokenise documents into `path`, split by document.
-
-    Args:
-        documents: in their fixed order.
-        path: the folder to make; appears whole or not at all.
-        held_out: share of the documents (by a hash of their names) that become validation.
-        vocab_size: train a byte-level BPE of this size on the training documents, or
-        tokenizer: use this one, with `end_of_text` as the id written after each document.
-        end_of_text: see `tokenizer`; a trained tokenizer brings its own.
-        source: how the documents were named, for the manifest.
-
-    Raises:
-        ValueError: a split would be empty.
-    """
-    split_documents: dict[str, list[Document]] = {name: [] for name in SPLITS}
-    for document in documents:
-        chosen = "val" if sources.is_held_out(document.name, held_out) else "train"
-        split_documents[chosen].append(document)
-    for name, part in split_documents.items():
-        if not part:
-            raise ValueError(
-                f"held_out: {held_out} of {len(documents)} documents leaves the {name} split "
-                "empty; allowed is a fraction that gives each split at least one document"
-            )
-    if tokenizer is None:
-        if vocab_size is None:
-            raise ValueError("prepare: give vocab_size (to train a tokenizer) or a tokenizer")
-        tokenizer = bpe.train_bpe((doc.text for doc in split_documents["train"]), vocab_size)
-        end_of_text = bpe.end_of_text_id(tokenizer)
-    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32)
-    with new_folder(path) as folder:
-        splits = {}
-        for name in SPLITS:
-            ids = _encode(split_documents[name], tokenizer, end_of_text, dtype)
-            ids.tofile(folder / f"{name}.bin")
-            splits[name] = {
-                "tokens": int(ids.size),
-                "bytes": sum(len(doc.text.encode()) for doc in split_documents[name]),
-                "documents": len(split_documents[name]),
-                "sha256": hashlib.sha256(ids.tobytes()).hexdigest(),
-            }
-        tokenizer.save(str(folder / "tokenizer.json"))
-        tokenizer_sha256 = bpe.digest(tokenizer)
-        parts = [tokenizer_sha256, *(str(splits[name]["sha256"]) for name in SPLITS)]
-        manifest = {
-            "source": source,
-            "documents_sha256": sources.digest(documents),
-            "held_out": held_out,
-            "dtype": dtype.name,
-            "vocab_size": tokenizer.get_vocab_size(),
-            "end_of_text": end_of_text,
-            "tokenizer_sha256": tokenizer_sha256,
-            "digest": hashlib.sha256("".join(parts).encode()).hexdigest(),
-            "splits": splits,
-        }
-        write_json(folder / MANIFEST, manifest)
-    return TokenSet.open(path)
-
-
-def _encode(
-    documents: list[Document], tokenizer: Tokenizer, end_of_text: int, dtype: np.dtype[Any]
-) -> Tokens:
-    pieces = []
-    for start in range(0, len(documents), DOCUMENTS_PER_BATCH):
-        texts = [doc.text for doc in documents[start : start + DOCUMENTS_PER_BATCH]]
-        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-            pieces.append(np.array([*encoding.ids, end_of_text], dtype=dtype))
-    return np.concatenate(pieces)

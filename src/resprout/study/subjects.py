@@ -12,10 +12,11 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from transformers.utils import cached_file
 
 from resprout.data import sources
+from resprout.data.prepare import prepare_documents
 from resprout.data.sources import Document
 from resprout.data.tokenizer import digest as tokenizer_digest
 from resprout.data.tokenizer import for_transformers
-from resprout.data.tokens import TokenSet, prepare
+from resprout.data.tokens import TokenSet
 from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
 from resprout.measure.stage import stage
 from resprout.models import sizes
@@ -78,7 +79,7 @@ class Subjects:
                 self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
             if not path.exists():
                 self.notice(f"tokenising {data.source} for {subject.name}")
-                prepare(self.documents, path, data.held_out, source=data.source, **maker)
+                prepare_documents(self.documents, path, data.held_out, source=data.source, **maker)
             self._tokens[key] = TokenSet.open(path)
         return self._tokens[key]
 

@@ -1,0 +1,170 @@
+"""The folder that prepared text goes into: whose it is, who works in it, what is done there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from resprout.data.writer import PROGRESS, SPLITS, OutputError, output_errors
+from resprout.files import TEMPORARY, read_json
+
+MANIFEST = "manifest.json"
+WORK = "unfinished"
+LOCK = ".lock"
+FORMAT = 2  # of manifest and progress; the first had no index
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                   "chat_template.jinja", "added_tokens.json")  # fmt: skip
+PRODUCTS = (*(f"{split}{kind}" for split in SPLITS for kind in (".bin", ".index.npy")),
+            *TOKENIZER_FILES)  # fmt: skip
+# Another process's lock lasts as long as that process; no need to wait for it.
+LOCK_TIMEOUT_SECONDS = 0
+
+
+class OutputFolder:
+    """`OUT`, and `OUT/unfinished` while work is going on."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.work = path / WORK
+
+    def check(self) -> None:
+        """Refuse what cannot be written, and what is not ours, without touching anything.
+
+        Raises:
+            ValueError: a file, an unwritable place, a folder that holds something else.
+        """
+        shown = repr(str(self.path))
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise ValueError(f"out_dir: {shown} is a file; allowed is a folder")
+        nearest = self.path.absolute()
+        while not os.path.lexists(nearest):
+            nearest = nearest.parent
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"out_dir: {shown} cannot be written (see {str(nearest)!r}); "
+                "allowed is a folder that can"
+            )
+        foreign = self._foreign()
+        if foreign:
+            raise ValueError(
+                f"out_dir: {shown} holds {foreign!r}, which is not of this program's making; "
+                "allowed is a new or empty folder, or one that was prepared before"
+            )
+
+    def _foreign(self) -> str | None:
+        if not self.path.is_dir():
+            return None
+        names = sorted(path.name for path in self.path.iterdir() if path.name[0] != ".")
+        for name in names:
+            if name not in (*PRODUCTS, MANIFEST, WORK):
+                return name
+        if names and not self._is_ours():
+            return names[0]
+        return None
+
+    def _is_ours(self) -> bool:
+        """A manifest of ours, or work of ours: what `begin` makes before anything else."""
+        manifest = _read(self.path / MANIFEST)
+        if manifest is not None:
+            return "tokenizer_sha256" in manifest and "splits" in manifest
+        if (self.path / MANIFEST).exists() or not self.work.is_dir():
+            return False
+        inside = [path.name for path in self.work.iterdir()]
+        return PROGRESS in inside or all(name.startswith(TEMPORARY) for name in inside)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The manifest of finished work, None where there is none."""
+        return _read(self.path / MANIFEST)
+
+    def progress(self) -> dict[str, Any] | None:
+        """How far unfinished work has come, None where there is none."""
+        return _read(self.work / PROGRESS)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep others out of it; the system lifts the lock however we end.
+
+        Raises:
+            ValueError: another process prepares text into it; it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT_SECONDS)
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"out_dir: {str(self.path)!r} is in use by another run; allowed is one at a time"
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"out_dir: {str(self.path)!r} cannot be written ({error.strerror})"
+            ) from error
+        try:
+            yield
+        except ValueError:
+            # Refused before anything was read: no trace stays. What was read before is kept.
+            progress = self.progress()
+            if not self.ready and not (progress and progress["counts"]):
+                self.discard()
+            raise
+        finally:
+            lock.release()
+
+    def begin(self) -> None:
+        """Make room for new work."""
+        with output_errors(self.path):
+            self.work.mkdir(exist_ok=True)
+
+    def start_over(self) -> None:
+        """Remove what we made, finished or not, and nothing else."""
+        with output_errors(self.path):
+            # The manifest first: without it the rest is never taken for finished work.
+            for name in (MANIFEST, *PRODUCTS):
+                (self.path / name).unlink(missing_ok=True)
+            if self.work.is_dir():
+                shutil.rmtree(self.work)
+
+    def discard(self) -> None:
+        """Remove unfinished work, and the folder where it held nothing else."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK}:
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the work is whole and only has to be put into its place."""
+        return (self.work / MANIFEST).is_file()
+
+    def deliver(self) -> None:
+        """Put whole work into its place, the manifest last; may be done again after a kill."""
+        with output_errors(self.path):
+            for name in (*PRODUCTS, MANIFEST):
+                if (self.work / name).exists():
+                    (self.work / name).replace(self.path / name)
+                    _sync(self.path)
+            shutil.rmtree(self.work)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["FORMAT", "MANIFEST", "PRODUCTS", "WORK", "OutputError", "OutputFolder"]

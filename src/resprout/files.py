@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 # The names of what is being written. Only such names are ever cleared away after a kill.
 TEMPORARY = ".resprout-unfinished-"
 
@@ -55,6 +57,33 @@ def set_aside(path: Path) -> Path:
     while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
         number += 1
     return path.rename(aside)
+
+
+@contextmanager
+def only_one(folder: Path, option: str, lock_name: str = ".lock") -> Iterator[None]:
+    """Keep other processes out of a folder; the system lifts the lock however this one ends.
+
+    Args:
+        folder: made where it is not there.
+        option: what the user calls it, for the error.
+        lock_name: of the file that is locked.
+
+    Raises:
+        ValueError: another process holds it; it cannot be made.
+    """
+    named = f"{option}: {str(folder)!r}"
+    lock = FileLock(folder / lock_name, timeout=0)  # the other may go on for days
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"{named} is in use by another run; allowed is one at a time") from error
+    except OSError as error:
+        raise ValueError(f"{named} cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

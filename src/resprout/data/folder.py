@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from resprout.data.writer import PROGRESS, SPLITS, OutputError, output_errors
-from resprout.files import TEMPORARY, read_json
+from resprout.files import TEMPORARY, only_one, read_json
 
 MANIFEST = "manifest.json"
 WORK = "unfinished"
@@ -20,8 +18,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
                    "chat_template.jinja", "added_tokens.json")  # fmt: skip
 PRODUCTS = (*(f"{split}{kind}" for split in SPLITS for kind in (".bin", ".index.npy")),
             *TOKENIZER_FILES)  # fmt: skip
-# Another process's lock lasts as long as that process; no need to wait for it.
-LOCK_TIMEOUT_SECONDS = 0
 
 
 class OutputFolder:
@@ -91,28 +87,15 @@ class OutputFolder:
         Raises:
             ValueError: another process prepares text into it; it cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT_SECONDS)
-            lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"out_dir: {str(self.path)!r} is in use by another run; allowed is one at a time"
-            ) from error
-        except OSError as error:
-            raise ValueError(
-                f"out_dir: {str(self.path)!r} cannot be written ({error.strerror})"
-            ) from error
-        try:
-            yield
-        except ValueError:
-            # Refused before anything was read: no trace stays. What was read before is kept.
-            progress = self.progress()
-            if not self.ready and not (progress and progress["counts"]):
-                self.discard()
-            raise
-        finally:
-            lock.release()
+        with only_one(self.path, "out_dir", LOCK):
+            try:
+                yield
+            except ValueError:
+                # Refused before anything was read: no trace stays. What was read before is kept.
+                progress = self.progress()
+                if not self.ready and not (progress and progress["counts"]):
+                    self.discard()
+                raise
 
     def begin(self) -> None:
         """Make room for new work."""

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from resprout.files import TEMPORARY, write_json, write_text
+from resprout.files import TEMPORARY, only_one, write_json, write_text
 from resprout.record import Record, StudyFile, read_checked
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
@@ -59,19 +57,9 @@ class Store:
         Raises:
             ValueError: another run holds it.
         """
-        lock = FileLock(self.folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"out: {str(self.folder)!r} is in use by another run; allowed is one at a time"
-            ) from error
-        with lock:
+        with only_one(self.folder, "out"):
             self._clear_leftovers()
-            try:
-                yield
-            finally:
-                lock.release()
+            yield
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed run had not finished writing: our own temporary names alone."""

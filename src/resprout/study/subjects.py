@@ -1,6 +1,5 @@
 """Subjects of a study: grown once per recipe and kept, or loaded; and the tokens each one reads."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from resprout.data import sources
 from resprout.data.prepare import prepare_documents
@@ -20,7 +18,7 @@ from resprout.data.tokens import TokenSet
 from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
 from resprout.measure.stage import stage
 from resprout.models import sizes
-from resprout.models.biogpt.published import is_published
+from resprout.models.identity import files_digest, weights_identity
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import first_line, load, tokenizer_home
 from resprout.study.checks import shape_of
@@ -140,7 +138,10 @@ class Subjects:
     def recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
         """All that determines a subject's weights."""
         if subject.model not in SIZES:
-            return {"model": subject.model, "weights": _weights_digest(subject)}
+            return {
+                "model": subject.model,
+                "weights": weights_identity(subject.model, subject.revision),
+            }
         return {
             "config": _shape(self.configuration(subject)),
             "training": self.spec.training_of(subject).identity(),
@@ -166,7 +167,7 @@ class Subjects:
             model, tokenizer = load(subject.model, subject.revision, device=self.device)
             if tokenizer is None:
                 raise ValueError(f"subject {subject.name!r}: {subject.model!r} has no tokenizer")
-            return Grown(model, tokenizer, _weights_digest(subject), {})
+            return Grown(model, tokenizer, weights_identity(subject.model, subject.revision), {})
         name = digest(self.recipe(subject, seed))
         path = self.folder / "subjects" / name
         if path.exists() and not _is_as_grown(path):
@@ -206,7 +207,7 @@ class Subjects:
                 "losses": result.losses,
                 "tokens": result.tokens,
                 "stage": stages["train"],
-                "weights_sha256": _files_digest(folder),
+                "weights_sha256": files_digest(folder),
             }
             write_json(folder / HISTORY, history)
 
@@ -229,7 +230,7 @@ def _is_whole(path: Path) -> bool:
 def _is_as_grown(path: Path) -> bool:
     """Whether a grown subject's files are those that were written."""
     try:
-        return bool(read_json(path / HISTORY)["weights_sha256"] == _files_digest(path))
+        return bool(read_json(path / HISTORY)["weights_sha256"] == files_digest(path))
     except Exception:  # whatever a broken file makes its reader raise
         return False
 
@@ -240,23 +241,3 @@ def _shape(config: PreTrainedConfig) -> dict[str, Any]:
     for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
         values.pop(name, None)
     return values
-
-
-def _weights_digest(subject: SubjectSpec) -> str:
-    """What names a trained model's weights: files' sha256, or the commit on the Hub."""
-    if Path(subject.model).is_dir():
-        return _files_digest(Path(subject.model))
-    if is_published(subject.model):
-        return file_sha256(Path(subject.model))
-    found = cached_file(subject.model, "config.json", revision=subject.revision)
-    assert found is not None
-    return Path(found).parent.name  # the Hub cache keeps each file under snapshots/COMMIT/
-
-
-def _files_digest(folder: Path) -> str:
-    """sha256 over the configuration, the weights and the tokenizer of a model folder."""
-    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("tokenizer*.json")]
-    total = hashlib.sha256()
-    for file in sorted([*files, folder / "config.json"]):
-        total.update(file_sha256(file).encode())
-    return total.hexdigest()

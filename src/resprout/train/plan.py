@@ -18,6 +18,7 @@ from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, resolve_device
+from resprout.models.identity import weights_identity
 from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import SIZES, build
@@ -89,7 +90,9 @@ class Plan:
             "data": self.tokens.digest,
             "model": request.model,
             "revision": request.revision,
-            "from_weights": self.from_weights,
+            "weights": weights_identity(request.model, request.revision)
+            if self.from_weights
+            else None,
             "target_tokens": request.target_tokens,
             "block_size": self.block_size,
             "windows_per_step": self.windows_per_step,

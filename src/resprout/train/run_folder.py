@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from resprout.files import TEMPORARY, read_json, write_json
+from resprout.files import TEMPORARY, only_one, read_json, write_json
 
 RECIPE = "run.json"
 HISTORY = "training.json"
@@ -77,15 +75,7 @@ class RunFolder:
         if not is_first_process():
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / _LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"out_dir: {str(self.path)!r} is in use by another run; allowed is one at a time"
-            ) from error
-        with lock:
+        with only_one(self.path, "out_dir", _LOCK):
             self.check(recipe, start_over)  # another run may have begun meanwhile
             for leftover in self.path.glob(f"{TEMPORARY}*"):
                 _remove(leftover)

@@ -1,0 +1,29 @@
+"""What names a trained model's weights: equal names, equal weights."""
+
+import hashlib
+from pathlib import Path
+
+from transformers.utils import cached_file
+
+from resprout.files import file_sha256
+from resprout.models.biogpt.published import is_published
+
+
+def weights_identity(name: str, revision: str | None) -> str:
+    """The files' sha256 of a local model, the commit of one from the Hub's cache."""
+    if Path(name).is_dir():
+        return files_digest(Path(name))
+    if is_published(name):
+        return file_sha256(Path(name))
+    found = cached_file(name, "config.json", revision=revision)
+    assert found is not None
+    return Path(found).parent.name  # the Hub cache keeps each file under snapshots/COMMIT/
+
+
+def files_digest(folder: Path) -> str:
+    """sha256 over the configuration, the weights and the tokenizer of a model folder."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("tokenizer*.json")]
+    total = hashlib.sha256()
+    for file in sorted([*files, folder / "config.json"]):
+        total.update(file_sha256(file).encode())
+    return total.hexdigest()

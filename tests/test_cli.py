@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
+from resprout.cli import main
 from resprout.models.biogpt.layout import cortical_layout
 
 
-def resprout(*arguments, module="resprout"):
+def process(*arguments, module="resprout"):
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
@@ -19,6 +20,20 @@ def resprout(*arguments, module="resprout"):
         timeout=120,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
     )
+
+
+@pytest.fixture
+def resprout(capsys, monkeypatch):
+    """The command in this process: the same output and exit code, seconds sooner."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code, out, err)
+
+    return run
 
 
 def assert_refused(done, message):
@@ -73,7 +88,7 @@ def test_reporting_needs_no_torch():
         (["run", "x" * 300], "File name too long"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, small_study, write_study, tmp_path):
+def test_mistakes_are_one_line(resprout, arguments, message, small_study, write_study, tmp_path):
     file = write_study(small_study)
     before = sorted(tmp_path.rglob("*"))
     assert_refused(resprout(*(a.replace("STUDY", str(file)) for a in arguments)), message)
@@ -82,11 +97,11 @@ def test_mistakes_are_one_line(arguments, message, small_study, write_study, tmp
 
 def test_a_bad_study_is_one_line(small_study, write_study):
     small_study["cuts"][0]["amounts"] = [0, 1.5]
-    assert_refused(resprout("run", write_study(small_study)), "amount: got 1.5")
+    assert_refused(process("run", write_study(small_study)), "amount: got 1.5")
 
 
 def test_run_prints_a_table_and_the_report(small_study, write_study, tmp_path):
-    done = resprout("run", write_study(small_study), "--out", tmp_path / "run", "--device", "cpu")
+    done = process("run", write_study(small_study), "--out", tmp_path / "run", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -94,11 +109,11 @@ def test_run_prints_a_table_and_the_report(small_study, write_study, tmp_path):
     assert (tmp_path / "run" / "report.html").is_file()
     table = [line.split() for line in lines if line.startswith(("bio ", "neox "))]
     assert [row[1] for row in table] == ["0%", "50%", "90%"] * 2
-    again = resprout("report", tmp_path / "run")
+    again = process("report", tmp_path / "run")
     assert (again.returncode, again.stderr) == (0, "")
 
 
-def test_a_failed_point_shows_and_exits_1(small_study, write_study, tmp_path):
+def test_a_failed_point_shows_and_exits_1(resprout, small_study, write_study, tmp_path):
     small_study["subjects"][0]["learning_rate"] = 1e30  # its training cannot stay finite
     done = resprout("run", write_study(small_study), "--out", tmp_path / "run")
     assert done.returncode == 1
@@ -107,7 +122,7 @@ def test_a_failed_point_shows_and_exits_1(small_study, write_study, tmp_path):
     assert "report:" in done.stdout
 
 
-def test_describe_a_size_and_a_folder(shared):
+def test_describe_a_size_and_a_folder(resprout, shared):
     done = resprout("describe", "biogpt-294m")
     assert done.returncode == 0
     assert "294,532,636" in done.stdout
@@ -131,7 +146,7 @@ def test_describe_a_size_and_a_folder(shared):
     assert "operations per token" in done.stdout
 
 
-def test_convert_to_a_folder_and_back(tmp_path):
+def test_convert_to_a_folder_and_back(resprout, tmp_path):
     first, folder, second = tmp_path / "a.pt", tmp_path / "folder", tmp_path / "b.pt"
     for source, out in (("biogpt-nano", first), (first, folder), (folder, second)):
         done = resprout("convert", source, out)
@@ -148,7 +163,7 @@ def test_convert_to_a_folder_and_back(tmp_path):
 @pytest.mark.slow
 def test_the_published_self_test():
     """`python -m biogpt.model`: 1.2 GB of weights and a forward pass."""
-    done = resprout(module="biogpt.model")
+    done = process(module="biogpt.model")
     assert done.returncode == 0, done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "Layer  0 [EARLY]: 2 neurons | 16 branches | ['8x96', '8x96']" in lines

@@ -8,11 +8,13 @@ import torch
 
 from resprout.data import windows
 from resprout.measure.loss import window_losses
+from resprout.models.cost import count_cost
+from resprout.models.description import skeleton
 from resprout.models.sizes import build, configuration
 from resprout.report.training import read_training, training_curves
 from resprout.train import throughput
 from resprout.train.checkpoints import last_complete, mark_complete, read_weights, write_weights
-from resprout.train.throughput import Meter, Peak, peak_of, training_flops_per_token
+from resprout.train.throughput import Meter, Peak, peak_of
 from resprout.train.validation import Validation
 
 
@@ -50,11 +52,11 @@ def test_an_unknown_model_or_device_has_no_mfu(clock):
 
 def test_operations_per_token_are_the_formulas():
     """A GPT-NeoX by hand: products of six layers and the head, and attention's two squares."""
-    config = configuration("gpt-neox-nano")
     D, F, L, V, T = 96, 476, 6, 4096, 64
     per_layer = D * 3 * D + D * D + 2 * D * F
-    expected = 3 * 2 * (L * (per_layer + 2 * T * D) + D * V)
-    assert training_flops_per_token(config, T) == pytest.approx(expected)
+    expected = 2 * (L * (per_layer + 2 * T * D) + D * V)
+    counted = count_cost(skeleton(configuration("gpt-neox-nano")), T)
+    assert counted.flops_per_token == pytest.approx(expected)
 
 
 def test_a_cpu_is_measured_and_a_known_gpu_looked_up(monkeypatch):

@@ -133,7 +133,8 @@ def _details(run: Run) -> list[tuple[str, str]]:
 
 
 def _options(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in options.items())
+    shown = {name: v if isinstance(v, str) else f"{v:g}" for name, v in options.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 def _environments(run: Run) -> list[list[tuple[str, str]]]:

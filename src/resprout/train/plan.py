@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from resprout.data.tokenizer import same_encoding
 from resprout.data.tokens import TokenSet
 from resprout.models.biogpt import BioGPTConfig
-from resprout.models.cost import count_cost
+from resprout.models.cost import Cost, count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, resolve_device
 from resprout.models.identity import weights_identity
@@ -27,7 +27,7 @@ from resprout.train.options import TrainingOptions
 from resprout.train.request import TrainRequest
 from resprout.train.run_folder import is_first_process
 from resprout.train.running import Running, check_report_to, has_fast_bf16
-from resprout.train.throughput import Meter, peak_of, training_flops_per_token
+from resprout.train.throughput import TRAINING_FLOPS, Meter, peak_of
 from resprout.train.validation import Validation
 
 Say = Callable[[str], None]
@@ -101,6 +101,14 @@ class Plan:
             "shape": shape,
         }
 
+    @cached_property
+    def cost(self) -> Cost | None:
+        """Operations and activations; None where they cannot be counted on shapes alone."""
+        try:
+            return count_cost(skeleton(self.config), self.block_size)
+        except ValueError:
+            return None
+
     def options(self, steps: int | None = None, checkpoint_every: int = 0) -> TrainingOptions:
         """The trainer's numbers."""
         request = self.request
@@ -127,7 +135,7 @@ class Plan:
         """Tokens per second, and MFU; of the first process."""
         if not is_first_process():
             return None
-        flops = training_flops_per_token(self.config, self.block_size)
+        flops = TRAINING_FLOPS * self.cost.flops_per_token if self.cost else None
         peak = peak_of(self.device, self.precision).times(self.world)
         return Meter(self.tokens_per_step, flops, peak)
 
@@ -172,8 +180,10 @@ class Plan:
         if self.precision == "bf16":
             plan = plan_memory(shapes, self.world, batch, self.block_size)
             return plan.total(self.request.sharding == "fsdp", False)
-        kept = count_cost(shapes, self.block_size).activation_bytes
-        return BYTES_PER_PARAMETER * parameter_total(shapes) + batch * kept
+        if self.cost is None:
+            raise ValueError("not countable")
+        kept = batch * self.cost.activation_bytes
+        return BYTES_PER_PARAMETER * parameter_total(shapes) + kept
 
 
 def make_plan(request: TrainRequest) -> Plan:

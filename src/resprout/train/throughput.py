@@ -4,11 +4,9 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import PreTrainedConfig
 
-from resprout.models.cost import count_cost
-from resprout.models.description import skeleton
-
+# Of a training step, for each operation of the forward pass.
+TRAINING_FLOPS = 3
 # Dense bf16 products without sparsity, FLOP/s, from the makers' data sheets. Longer names first.
 _PEAK_BF16 = {
     "H100 NVL": 835e12,
@@ -23,7 +21,7 @@ _PEAK_BF16 = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-_REPEATS = 30
+_REPEATS = 15
 _PRODUCT = 1024  # rows and columns of the matrices by which an unlisted device is measured
 
 
@@ -64,17 +62,6 @@ def _measured_product(device: torch.device, precision: str) -> float:
         product[0, 0].item()  # waits for the device
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
-
-
-def training_flops_per_token(config: PreTrainedConfig, window: int) -> float | None:
-    """Operations per token of a training step: three times the forward pass's (see `count_cost`).
-
-    None where the model cannot be counted on shapes alone.
-    """
-    try:
-        return 3 * count_cost(skeleton(config), window).flops_per_token
-    except ValueError:
-        return None
 
 
 class Meter:

@@ -13,6 +13,8 @@ from resprout.cli.app import app
 def _option(name: str, told: str) -> Any:
     """An option in both spellings, as published (`--max_lr`) and as usual (`--max-lr`)."""
     spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+    if name == "out_dir":
+        spellings |= {"--out": None, "-o": None}  # as all commands have it
     return typer.Option(*spellings, help=told, show_default=False)
 
 

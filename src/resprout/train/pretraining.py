@@ -109,7 +109,8 @@ def _export_published(plan: Plan, folder: RunFolder, done: dict[str, Any]) -> No
     """The published program's own form, from the finished model; made once."""
     if not plan.request.export_pt or folder.published.exists():
         return
-    model = BioGPTForCausalLM.from_pretrained(folder.final)
+    with quiet_transformers():
+        model = BioGPTForCausalLM.from_pretrained(folder.final)
     model.config.published = {
         "step": done["steps"],
         "val_loss": done["validation"][-1][1],

@@ -1,4 +1,4 @@
-"""What a mistaken word was probably meant to be."""
+"""Words for people: what a mistaken word was probably meant to be, an error as one short line."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,3 +8,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`; did you mean 'magnitude'?` where one of the known words is near; else nothing."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, as one short line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resprout.data.outage import ConnectionLostError, Trouble, kind_of, said
+from resprout.data.outage import ConnectionLostError, Trouble, kind_of
 from resprout.data.pieces import Item, Position, Skipped, entered, pieces_of
+from resprout.hints import first_line
 
 # As published, tried in this order.
 PILE = ("monology/pile-uncopyrighted", "EleutherAI/pile", "Skylion007/openwebtext")
@@ -263,7 +264,7 @@ def _ask(name: str, revision: str | None) -> tuple[str | None, bool]:
         return HfApi().dataset_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha, True
     except Exception as error:  # sorted by `kind_of`
         if kind_of(error) == "refused":
-            raise Trouble("refused", said(error)) from error
+            raise Trouble("refused", first_line(error)) from error
         return revision, False
 
 
@@ -279,7 +280,7 @@ def _attempt(act: Callable[[], Any]) -> Any:
         kind = kind_of(error)
         from huggingface_hub import constants
 
-        message = "the Hub cannot be reached" if kind == "offline" else said(error)
+        message = "the Hub cannot be reached" if kind == "offline" else first_line(error)
         wanted = kind == "offline" and constants.HF_HUB_OFFLINE
         if wanted:
             message = "the Hub is not asked, since HF_HUB_OFFLINE is set"

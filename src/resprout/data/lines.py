@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resprout.data.pieces import DamagedError, Item, Skipped, pieces_of
+from resprout.hints import first_line
 
 BLOCK_BYTES = 2**20
 # Small, since zstd can make thousands of bytes of one: what a block gives has to fit in memory.
@@ -61,7 +62,7 @@ def _document(
         yield Skipped("undecodable", fault, [after, 0])
         return
     except (ValueError, RecursionError) as error:
-        yield Skipped("corrupt", f"{where} ({_short(error)})", [after, 0])
+        yield Skipped("corrupt", f"{where} ({first_line(error)})", [after, 0])
         return
     text = row.get(field) if isinstance(row, dict) else None
     if not isinstance(text, str):
@@ -175,10 +176,6 @@ def _some(unpack: Callable[..., bytes], *given: Any) -> Iterator[bytes]:
     try:
         found = unpack(*given)
     except Exception as error:  # zlib.error, zstandard.ZstdError: neither shares a useful parent
-        raise DamagedError(_short(error)) from error
+        raise DamagedError(first_line(error)) from error
     if found:
         yield found
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -55,12 +55,6 @@ def kind_of(error: BaseException) -> Kind:
     return "refused"
 
 
-def said(error: BaseException) -> str:
-    """An error as one short line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
-
-
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen = 0
     while error is not None and seen < 20:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resprout.data.pieces import DamagedError, Item, Skipped, pieces_of
+from resprout.hints import first_line
 
 ROWS_AT_ONCE = 256
 
@@ -80,7 +81,7 @@ def _texts(file: Any, group: int, field: str) -> Iterator[Any]:
         try:
             batch = next(batches, None)
         except Exception as error:  # OSError, ArrowInvalid and more: all mean damaged data
-            raise DamagedError(_short(error)) from error
+            raise DamagedError(first_line(error)) from error
         if batch is None:
             return
         column = batch.column(0)
@@ -104,8 +105,4 @@ def _open(path: Path) -> Any:
         # A column chunk can be gigabytes: read through a small buffer instead of at once.
         return pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
     except Exception as error:  # ArrowInvalid and more: all mean that it is no Parquet file
-        raise ValueError(_short(error)) from error
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+        raise ValueError(first_line(error)) from error

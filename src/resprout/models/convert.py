@@ -7,11 +7,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.files import new_folder
+from resprout.hints import first_line
 from resprout.models.biogpt.modeling import BioGPTForCausalLM
 from resprout.models.biogpt.published import SUFFIXES, is_published, write_published
 from resprout.models.description import parameter_total
 from resprout.models.quiet import quiet_transformers
-from resprout.models.subject import first_line, load
+from resprout.models.subject import load
 
 
 def convert(

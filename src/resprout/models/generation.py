@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from resprout.hints import first_line
 from resprout.models.biogpt.published import is_published
 from resprout.models.device import resolve_device
 from resprout.models.quiet import quiet_transformers
@@ -24,7 +25,6 @@ from resprout.models.sizes import SIZES
 from resprout.models.streaming import PieceStreamer
 from resprout.models.subject import (
     HUB_TIMEOUT_SECONDS,
-    first_line,
     load,
     load_configuration,
     tokenizer_home,

@@ -4,9 +4,10 @@ from typing import Any
 
 from transformers import GPT2Config, PreTrainedConfig
 
+from resprout.hints import first_line
 from resprout.models.biogpt import BioGPTConfig
 from resprout.models.sizes import SIZES, configuration
-from resprout.models.subject import first_line, load_configuration
+from resprout.models.subject import load_configuration
 
 _ONLY_BIOGPT = ("n_passes", "soma_ffn_expansion")
 

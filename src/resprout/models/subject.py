@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -16,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from resprout.hints import did_you_mean
+from resprout.hints import did_you_mean, first_line
 from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
 from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
@@ -144,9 +143,3 @@ def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if found is None:
         raise ValueError(f"dtype: got {dtype!r}, allowed are {', '.join(allowed)}")
     return found
-
-
-def first_line(error: BaseException) -> str:
-    """A library's error as one short line."""
-    lines: list[Any] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return str(lines[0])[:200] if lines else type(error).__name__

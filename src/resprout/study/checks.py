@@ -2,9 +2,9 @@
 
 from transformers import PreTrainedConfig
 
-from resprout.hints import did_you_mean
+from resprout.hints import did_you_mean, first_line
 from resprout.models.sizes import SIZES, configuration
-from resprout.models.subject import first_line, load_configuration
+from resprout.models.subject import load_configuration
 from resprout.study.spec import StudySpec, SubjectSpec
 
 # What the study's own tokenizer decides.

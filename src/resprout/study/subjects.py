@@ -16,11 +16,12 @@ from resprout.data.tokenizer import digest as tokenizer_digest
 from resprout.data.tokenizer import for_transformers
 from resprout.data.tokens import TokenSet
 from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
+from resprout.hints import first_line
 from resprout.measure.stage import stage
 from resprout.models import sizes
 from resprout.models.identity import files_digest, weights_identity
 from resprout.models.sizes import SIZES, build
-from resprout.models.subject import first_line, load, tokenizer_home
+from resprout.models.subject import load, tokenizer_home
 from resprout.study.checks import shape_of
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec

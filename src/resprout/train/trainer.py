@@ -20,7 +20,7 @@ from resprout.models.quiet import quiet_transformers
 from resprout.train.callbacks import Bar, FiniteLosses, LogWhenSaving
 from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
 from resprout.train.masks import HoldMasks
-from resprout.train.memory import give_back_freed_memory, keep_freed_memory
+from resprout.train.memory import freed_memory_kept
 from resprout.train.options import TrainingOptions
 from resprout.train.running import Running
 from resprout.train.throughput import Meter
@@ -107,13 +107,10 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.finite, trainer.validation, trainer.meter = finite, validation, meter
-    if device.type == "cpu":
-        keep_freed_memory()
-    with quiet_transformers(), _changed(model, running), _memory_told(trainer):
+    memory = freed_memory_kept() if device.type == "cpu" else contextlib.nullcontext(False)
+    with memory, quiet_transformers(), _changed(model, running), _memory_told(trainer):
         trainer.train(resume_from_checkpoint=_checkpoint_for_all(work_folder, notice))
         state = trainer.full_state() if trainer.is_fsdp_enabled else None
-    if device.type == "cpu":
-        give_back_freed_memory()
     history = trainer.state.log_history
     losses, held_out = losses_of(history)
     model.eval()

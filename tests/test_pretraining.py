@@ -226,6 +226,28 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_checkpoint(tokens, tmp
         )
 
 
+@pytest.mark.parametrize("limit", [3, 5])  # megabytes: in the weights, in the optimiser's state
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tokens, tmp_path, limit):
+    """A limit on the size of files stands in for the disk: the same errors, a real process."""
+    limited = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}_000_000, {limit}_000_000))\n"
+        "from resprout.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = command(tokens, tmp_path / "run", model="llama-nano", block_size=64, batch_size=1)
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *arguments],
+        capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "the checkpoint of step 2 cannot be written" in last
+    assert "last good checkpoint: none yet" in last
+    assert "Traceback" not in done.stderr
+    grow(tokens, tmp_path / "run", model="llama-nano", block_size=64, batch_size=1)
+
+
 class Forgetful(torch.nn.Module):
     """A norm that runs out of memory when it is asked for the third step."""
 

@@ -154,7 +154,7 @@ def train(
         if first:
             raise
         raise typer.Exit(2) from None  # of several processes the first one tells
-    except (FloatingPointError, MemoryError) as error:
+    except (FloatingPointError, MemoryError, OSError) as error:
         print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

@@ -7,21 +7,41 @@ last: name, size and sha256 of every file.
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from resprout.files import file_sha256, flush_to_disk, read_json, set_aside, write_json
+from resprout.hints import first_line
 
 WEIGHTS = "weights.safetensors"
 COMPLETE = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 Notice = Callable[[str], None]
+
+
+class WriteError(OSError):
+    """What training made cannot be written: a full disk, most often."""
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """The libraries' several errors for a full disk become one.
+
+    Raises:
+        WriteError: naming `what`.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch has only the last
+        raise WriteError(f"{what} cannot be written ({first_line(error)})") from error
 
 
 def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
@@ -87,7 +107,8 @@ class KeepCheckpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir)
-        mark_complete(folder / f"checkpoint-{state.global_step}")
+        with writing(f"the checkpoint of step {state.global_step}"):
+            mark_complete(folder / f"checkpoint-{state.global_step}")
         complete = sorted(
             (step, path) for step, path in _checkpoints(folder) if (path / COMPLETE).is_file()
         )

@@ -15,6 +15,7 @@ from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.biogpt.published import write_published
 from resprout.models.quiet import quiet_transformers
 from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
+from resprout.train.checkpoints import WriteError, writing
 from resprout.train.plan import Plan, make_plan
 from resprout.train.request import TrainRequest
 from resprout.train.run_folder import HISTORY, RunFolder, is_first_process
@@ -34,8 +35,8 @@ def pretrain(request: TrainRequest, say: Say, notice: Say) -> None:
 
     Raises:
         ValueError: the request cannot be fulfilled; before anything is written.
-        FloatingPointError, MemoryError: training cannot go on; the message says what is kept and
-            what to change.
+        FloatingPointError, MemoryError, WriteError: training cannot go on; the message says what is
+            kept and what to change.
     """
     plan = make_plan(request)
     if request.timing_test:
@@ -91,9 +92,12 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
         raise FloatingPointError(f"{error}; {_kept(folder)}; a lower --max_lr may help") from error
     except MemoryError as error:
         raise MemoryError(f"{error}: {_smaller(plan, running)}; {_kept(folder)}") from error
+    except WriteError as error:
+        raise WriteError(f"{error}; {_kept(folder)}") from error
     done = _history(plan, result.history, stages["train"])
     if is_first_process():
-        _export(plan, folder, model, result)
+        with writing(str(folder.final)):
+            _export(plan, folder, model, result)
         write_json(folder.path / HISTORY, done)
     return done
 

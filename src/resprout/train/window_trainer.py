@@ -14,7 +14,7 @@ from resprout.data.tokens import Tokens
 from resprout.data.windows import stack, training_starts
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
 from resprout.train.callbacks import FiniteLosses
-from resprout.train.checkpoints import WEIGHTS, read_weights, write_weights
+from resprout.train.checkpoints import WEIGHTS, read_weights, write_weights, writing
 from resprout.train.throughput import Meter
 from resprout.train.validation import Validation
 
@@ -117,7 +117,8 @@ class WindowTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         started = time.perf_counter()
-        super()._save_checkpoint(*args, **kwargs)
+        with writing(f"the checkpoint of step {self.state.global_step}"):
+            super()._save_checkpoint(*args, **kwargs)
         if self.meter is not None:
             self.meter.pause(time.perf_counter() - started)
 

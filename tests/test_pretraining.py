@@ -187,6 +187,7 @@ def test_a_trained_model_is_trained_on(tokens, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # inductor's own
 def test_compiled_it_learns_the_same(tokens, tmp_path):
     grow(tokens, tmp_path / "plain")
     grow(tokens, tmp_path / "compiled", compile=True)

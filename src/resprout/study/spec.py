@@ -46,7 +46,7 @@ class Part(BaseModel):
 class DataSpec(Part):
     """The text, how it is split, tokenised and windowed."""
 
-    source: str = Field(description="'stdlib', or a text file or folder")
+    source: str = Field(description="'stdlib', 'installed', or a file or folder of text")
     held_out: float = Field(gt=0, lt=1, description="share of the documents kept for validation")
     train_tokenizer: int | None = Field(
         default=None,

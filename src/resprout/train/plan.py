@@ -144,6 +144,8 @@ class Plan:
         request = self.request
         if request.precision == "auto" and self.device.type == "cpu" and has_fast_bf16():
             notice("training in fp32; this CPU has bf16 instructions: --precision bf16 is faster")
+        if request.sharding == "fsdp" and self.world == 1:
+            notice("one process has nothing to share: start several, with torchrun or accelerate")
         recompute = request.gradient_checkpointing == "on"
         if request.gradient_checkpointing == "auto":
             recompute = self._demands_checkpointing(notice)

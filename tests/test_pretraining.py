@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from resprout.data.prepare import prepare_documents
 from resprout.measure.loss import window_losses
 from resprout.models.biogpt.published import read_published
+from resprout.models.description import parameter_total, skeleton
 from resprout.models.sizes import build, configuration
 from resprout.train import plan as plan_module
 from resprout.train.pretraining import pretrain
@@ -89,6 +91,19 @@ def test_it_leaves_a_model_that_others_load(tokens, tmp_path):
     assert kept == ["checkpoint-4", "checkpoint-6"]
     bits = measured / math.log(2) * len(tokens.val.tokens) / tokens.val.text_bytes
     assert f"{bits:.4f} bits per byte" in said[-1]
+
+
+def test_the_published_model_on_the_published_tokenizers_tokens(tokens, tmp_path):
+    """GPT-NeoX's tokenizer has 50,277 entries; the published model 50,304 rows."""
+    shutil.copytree(tokens.path, tmp_path / "data")
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest | {"vocab_size": 50277}))
+    request = {"data_dir": tmp_path / "data", "out_dir": tmp_path / "run", "block_size": 64}
+    plan = plan_module.make_plan(read_request(request))
+    assert plan.config.vocab_size == 50304
+    assert parameter_total(skeleton(plan.config)) == 294_532_636
+    assert plan.windows_per_step == 32
+    assert plan.steps == -(-2_000_000_000 // (32 * 64))
 
 
 def test_again_is_done_already(tokens, tmp_path):

@@ -1,7 +1,7 @@
 """The application that the commands join, and how a user's mistake ends."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def option(name: str, told: str, *others: str, show_default: bool = True) -> Any:
+    """An option in both spellings: as published (`--max_lr`) and as usual (`--max-lr`)."""
+    spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}", *others])
+    return typer.Option(*spellings, help=told, show_default=show_default)
+
 
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]
 

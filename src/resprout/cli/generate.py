@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resprout.cli.app import Device, app
+from resprout.cli.app import Device, app, option
 
 if TYPE_CHECKING:
     from resprout.models.generation import Writer
@@ -33,20 +33,15 @@ def generate(
     ] = False,
     max_tokens: Annotated[
         int | None,
-        typer.Option(
-            "--max_tokens",
-            "--max-tokens",
-            help="new tokens at most; default 100, or what the context leaves",
+        option(
+            "max_tokens",
+            "new tokens at most; default 100, or what the context leaves",
             show_default=False,
         ),
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 = always the most probable token")] = 0.7,
-    top_k: Annotated[
-        int, typer.Option("--top_k", "--top-k", help="among so many best tokens; 0 = all")
-    ] = 40,
-    top_p: Annotated[
-        float, typer.Option("--top_p", "--top-p", help="among the best tokens of this probability")
-    ] = 1.0,
+    top_k: Annotated[int, option("top_k", "among so many best tokens; 0 = all")] = 40,
+    top_p: Annotated[float, option("top_p", "among the best tokens of this probability")] = 1.0,
     seed: Annotated[
         int | None, typer.Option(help="same seed, same text; default a new one each time")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from resprout.cli.app import app
+from resprout.cli.app import app, option
 
 
 @app.command()
@@ -13,15 +13,12 @@ def describe(
     name: Annotated[str, typer.Argument(help="a size's name, a model folder or a Hub id")],
     revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
     devices: Annotated[int, typer.Option(help="to plan training for")] = 1,
-    batch_size: Annotated[
-        int, typer.Option("--batch_size", "--batch-size", help="sequences per device and step")
-    ] = 1,
+    batch_size: Annotated[int, option("batch_size", "sequences per device and step")] = 1,
     block_size: Annotated[
         int | None,
-        typer.Option(
-            "--block_size",
-            "--block-size",
-            help="tokens of a sequence; default the model's positions, up to 2,048",
+        option(
+            "block_size",
+            "tokens of a sequence; default the model's positions, up to 2,048",
             show_default=False,
         ),
     ] = None,

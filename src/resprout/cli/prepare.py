@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from resprout.cli.app import app
+from resprout.cli.app import app, option
 
 if TYPE_CHECKING:
     from resprout.data.tokens import TokenSet
@@ -22,9 +22,7 @@ class _Terminated(BaseException):
 
 @app.command()
 def prepare(
-    out_dir: Annotated[
-        Path, typer.Option("--out_dir", "--out-dir", "--out", "-o", help="the folder to make")
-    ],
+    out_dir: Annotated[Path, option("out_dir", "the folder to make", "--out", "-o")],
     source: Annotated[
         str,
         typer.Option(
@@ -34,17 +32,15 @@ def prepare(
     ] = "pile",
     target_tokens: Annotated[
         int | None,
-        typer.Option(
-            "--target_tokens", "--target-tokens", help="stop there; default the whole source"
-        ),
+        option("target_tokens", "stop there; default the whole source"),
     ] = None,
     val_fraction: Annotated[
         float,
-        typer.Option("--val_fraction", "--val-fraction", help="share kept for validation"),
+        option("val_fraction", "share kept for validation"),
     ] = 0.005,
     text_field: Annotated[
         str,
-        typer.Option("--text_field", "--text-field", help="of JSON lines, Parquet and Hub sets"),
+        option("text_field", "of JSON lines, Parquet and Hub sets"),
     ] = "text",
     split: Annotated[str, typer.Option(help="of a Hub data set")] = "train",
     revision: Annotated[
@@ -55,19 +51,11 @@ def prepare(
     ] = None,
     train_tokenizer: Annotated[
         int | None,
-        typer.Option(
-            "--train_tokenizer",
-            "--train-tokenizer",
-            help="instead, train one of this many entries on the text",
-        ),
+        option("train_tokenizer", "instead, train one of this many entries on the text"),
     ] = None,
     train_tokenizer_bytes: Annotated[
         int,
-        typer.Option(
-            "--train_tokenizer_bytes",
-            "--train-tokenizer-bytes",
-            help="on at most so much of the text",
-        ),
+        option("train_tokenizer_bytes", "on at most so much of the text"),
     ] = 256_000_000,
     protocol: Annotated[
         str,
@@ -75,11 +63,11 @@ def prepare(
     ] = "fair",
     max_retries: Annotated[
         int,
-        typer.Option("--max_retries", "--max-retries", help="of a connection that broke"),
+        option("max_retries", "of a connection that broke"),
     ] = 10,
     start_over: Annotated[
         bool,
-        typer.Option("--start_over", "--start-over", help="remove what an earlier run made there"),
+        option("start_over", "remove what an earlier run made there"),
     ] = False,
 ) -> None:
     """Turn text into tokens on disk; stopped at any moment, the same command goes on."""

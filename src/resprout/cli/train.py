@@ -7,15 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.app import app
+from resprout.cli.app import app, option
 
 
-def _option(name: str, told: str) -> Any:
-    """An option in both spellings, as published (`--max_lr`) and as usual (`--max-lr`)."""
-    spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-    if name == "out_dir":
-        spellings |= {"--out": None, "-o": None}  # as all commands have it
-    return typer.Option(*spellings, help=told, show_default=False)
+def _option(name: str, told: str, *others: str) -> Any:
+    return option(name, told, *others, show_default=False)
 
 
 # Not given = None, so that the defaults stand in one place (`train.request`), which help must not
@@ -25,7 +21,9 @@ def train(
     data_dir: Annotated[
         Path | None, _option("data_dir", "a folder that `resprout prepare` made (data)")
     ] = None,
-    out_dir: Annotated[Path | None, _option("out_dir", "the run's folder (checkpoints)")] = None,
+    out_dir: Annotated[
+        Path | None, _option("out_dir", "the run's folder (checkpoints)", "--out", "-o")
+    ] = None,
     model: Annotated[
         str | None,
         _option(

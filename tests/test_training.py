@@ -154,6 +154,18 @@ def test_only_matrices_decay(tokens, tmp_path):
         assert shrunk == pytest.approx(0.99 if before[name].ndim > 1 else 1, abs=2e-3), name
 
 
+def test_what_training_hangs_on_a_model_is_taken_off(tokens, tmp_path):
+    """A model trained in bf16, with recomputation, is measured in fp32 as one just loaded."""
+    model = small("biogpt-nano")
+    grow(model, tokens, tmp_path, running=Running(precision="bf16", gradient_checkpointing=True))
+    model.save_pretrained(tmp_path / "saved")
+    loaded = type(model).from_pretrained(tmp_path / "saved").eval()
+    ids = torch.randint(300, (2, 16))
+    with torch.inference_mode():
+        assert torch.equal(model(input_ids=ids).logits, loaded(input_ids=ids).logits)
+    assert not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+
+
 def test_a_loss_that_is_not_finite_stops(tokens, tmp_path):
     model = small()
     with torch.no_grad():

@@ -59,6 +59,15 @@ def set_aside(path: Path) -> Path:
     return path.rename(aside)
 
 
+def unwritable(folder: Path) -> Path | None:
+    """What keeps a folder from being made or written to: the nearest that is there; else None."""
+    nearest = folder.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    fine = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    return None if fine else nearest
+
+
 @contextmanager
 def only_one(folder: Path, option: str, lock_name: str = ".lock") -> Iterator[None]:
     """Keep other processes out of a folder; the system lifts the lock however this one ends.

@@ -1,6 +1,5 @@
 """`resprout train`: pre-training, under the published program's flags."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,7 +134,9 @@ def train(
 
     from tqdm import tqdm
 
-    first = os.environ.get("RANK", "0") == "0"
+    from resprout.train.processes import is_first_process
+
+    first = is_first_process()
 
     def say(line: str) -> None:
         if first:

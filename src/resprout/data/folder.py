@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resprout.data.writer import PROGRESS, SPLITS, OutputError, output_errors
-from resprout.files import TEMPORARY, only_one, read_json
+from resprout.files import TEMPORARY, only_one, read_json, unwritable
 
 MANIFEST = "manifest.json"
 WORK = "unfinished"
@@ -36,12 +36,9 @@ class OutputFolder:
         shown = repr(str(self.path))
         if os.path.lexists(self.path) and not self.path.is_dir():
             raise ValueError(f"out_dir: {shown} is a file; allowed is a folder")
-        nearest = self.path.absolute()
-        while not os.path.lexists(nearest):
-            nearest = nearest.parent
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        if obstacle := unwritable(self.path):
             raise ValueError(
-                f"out_dir: {shown} cannot be written (see {str(nearest)!r}); "
+                f"out_dir: {shown} cannot be written (see {str(obstacle)!r}); "
                 "allowed is a folder that can"
             )
         foreign = self._foreign()

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from resprout.data.outage import ConnectionLostError, Trouble, kind_of
 from resprout.data.pieces import Item, Position, Skipped, entered, pieces_of
+from resprout.data.sources import HUB_PREFIX
 from resprout.hints import first_line
 
 # As published, tried in this order.
 PILE = ("monology/pile-uncopyrighted", "EleutherAI/pile", "Skylion007/openwebtext")
-HUB_PREFIX = "hf:"
 HUB_TIMEOUT_SECONDS = 10
 LONGEST_WAIT_SECONDS = 30
 # A Hub that cannot be reached at all before anything was read is given up soon.

@@ -17,6 +17,14 @@ from resprout.measure.statistics import mean_interval
 EVALUATION_BATCH = 16  # windows per forward pass
 
 
+def bits_per_byte(nats_per_token: float, tokens_per_byte: float) -> float:
+    """nats per token / ln 2 * tokens per byte of the split (Gao et al. 2020, The Pile, 3.1).
+
+    Subjects with different tokenizers can be compared in it.
+    """
+    return nats_per_token * (tokens_per_byte / math.log(2))
+
+
 @dataclass(frozen=True)
 class WindowLosses:
     """The loss of each held-out window.
@@ -34,19 +42,18 @@ class WindowLosses:
     def summary(self, seed: int) -> dict[str, Any]:
         """The measure as a record holds it.
 
-        bits per byte = nats per token / ln 2 * tokens per byte of the split (Gao et al. 2020,
-        The Pile, section 3.1), so that subjects with different tokenizers can be compared.
         The interval is the 95 % percentile bootstrap over windows.
         """
         nats_per_token = float(self.nats.sum() / self.tokens.sum())
         low, high = mean_interval(self.nats, self.tokens, seed=seed)
-        to_bits_per_byte = self.tokens_per_byte / math.log(2)
         return {
             "nats_per_token": nats_per_token,
             "perplexity": _exp(nats_per_token),
-            "bits_per_byte": nats_per_token * to_bits_per_byte,
+            "bits_per_byte": bits_per_byte(nats_per_token, self.tokens_per_byte),
             "ci95": [low, high],
-            "bits_per_byte_ci95": [low * to_bits_per_byte, high * to_bits_per_byte],
+            "bits_per_byte_ci95": [
+                bits_per_byte(value, self.tokens_per_byte) for value in (low, high)
+            ],
             "perplexity_ci95": [_exp(low), _exp(high)],
             "unit": "nats per token",
             "tokens": int(self.tokens.sum()),

@@ -1,12 +1,22 @@
-"""What names a trained model's weights: equal names, equal weights."""
+"""What names a model's shape and a trained model's weights: equal names, equal models."""
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.utils import cached_file
 
 from resprout.files import file_sha256
 from resprout.models.biogpt.published import is_published
+
+
+def shape_identity(config: PreTrainedConfig) -> dict[str, Any]:
+    """A configuration without what does not change the model."""
+    values: dict[str, Any] = config.to_dict()
+    for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
+        values.pop(name, None)
+    return values
 
 
 def weights_identity(name: str, revision: str | None) -> str:

@@ -19,7 +19,7 @@ from resprout.files import file_sha256, new_folder, read_json, set_aside, write_
 from resprout.hints import first_line
 from resprout.measure.stage import stage
 from resprout.models import sizes
-from resprout.models.identity import files_digest, weights_identity
+from resprout.models.identity import files_digest, shape_identity, weights_identity
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, tokenizer_home
 from resprout.study.checks import shape_of
@@ -144,7 +144,7 @@ class Subjects:
                 "weights": weights_identity(subject.model, subject.revision),
             }
         return {
-            "config": _shape(self.configuration(subject)),
+            "config": shape_identity(self.configuration(subject)),
             "training": self.spec.training_of(subject).identity(),
             "tokens": self.tokens(subject).digest,
             "window": self.spec.data.window,
@@ -234,11 +234,3 @@ def _is_as_grown(path: Path) -> bool:
         return bool(read_json(path / HISTORY)["weights_sha256"] == files_digest(path))
     except Exception:  # whatever a broken file makes its reader raise
         return False
-
-
-def _shape(config: PreTrainedConfig) -> dict[str, Any]:
-    """A configuration without what does not change the model."""
-    values: dict[str, Any] = config.to_dict()
-    for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
-        values.pop(name, None)
-    return values

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +17,14 @@ from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import Cost, count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, resolve_device
-from resprout.models.identity import weights_identity
+from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, load_configuration, tokenizer_home
 from resprout.train.options import TrainingOptions
+from resprout.train.processes import is_first_process, process_count
 from resprout.train.request import TrainRequest
-from resprout.train.run_folder import is_first_process
 from resprout.train.running import Running, check_report_to, has_fast_bf16
 from resprout.train.throughput import TRAINING_FLOPS, Meter, peak_of
 from resprout.train.validation import Validation
@@ -50,7 +49,7 @@ class Plan:
     @property
     def world(self) -> int:
         """How many processes train together."""
-        return int(os.environ.get("WORLD_SIZE", "1"))
+        return process_count()
 
     @property
     def windows_per_step(self) -> int:
@@ -81,9 +80,6 @@ class Plan:
     def recipe(self) -> dict[str, Any]:
         """All that determines the weights."""
         request = self.request
-        shape = json.loads(self.config.to_json_string(use_diff=False))
-        for name in ("transformers_version", "_name_or_path", "dtype", "architectures"):
-            shape.pop(name, None)
         same = ("max_lr", "min_lr", "warmup_steps", "weight_decay", "grad_clip", "order", "seed")
         return {
             "tokenizer": self.tokens.tokenizer_digest,
@@ -98,14 +94,19 @@ class Plan:
             "windows_per_step": self.windows_per_step,
             **{name: getattr(request, name) for name in same},
             "precision": self.precision,
-            "shape": shape,
+            "shape": json.loads(json.dumps(shape_identity(self.config))),  # as it is read back
         }
+
+    @cached_property
+    def shapes(self) -> PreTrainedModel:
+        """The model without memory, to count on."""
+        return skeleton(self.config)
 
     @cached_property
     def cost(self) -> Cost | None:
         """Operations and activations; None where they cannot be counted on shapes alone."""
         try:
-            return count_cost(skeleton(self.config), self.block_size)
+            return count_cost(self.shapes, self.block_size)
         except ValueError:
             return None
 
@@ -139,7 +140,7 @@ class Plan:
         peak = peak_of(self.device, self.precision).times(self.world)
         return Meter(self.tokens_per_step, flops, peak)
 
-    def running(self, model: PreTrainedModel, notice: Say, keep_work: bool = False) -> Running:
+    def running(self, notice: Say, keep_work: bool = False) -> Running:
         """How it is run; says what was decided for the user."""
         request = self.request
         if request.precision == "auto" and self.device.type == "cpu" and has_fast_bf16():
@@ -178,14 +179,14 @@ class Plan:
 
     def _needed_bytes(self) -> int:
         """Of one process, without checkpointing. ValueError where it cannot be counted."""
-        shapes, batch = skeleton(self.config), self.request.batch_size
+        batch = self.request.batch_size
         if self.precision == "bf16":
-            plan = plan_memory(shapes, self.world, batch, self.block_size)
+            plan = plan_memory(self.shapes, self.world, batch, self.block_size)
             return plan.total(self.request.sharding == "fsdp", False)
         if self.cost is None:
             raise ValueError("not countable")
         kept = batch * self.cost.activation_bytes
-        return BYTES_PER_PARAMETER * parameter_total(shapes) + kept
+        return BYTES_PER_PARAMETER * parameter_total(self.shapes) + kept
 
 
 def make_plan(request: TrainRequest) -> Plan:

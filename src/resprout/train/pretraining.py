@@ -16,9 +16,11 @@ from resprout.models.biogpt.published import write_published
 from resprout.models.quiet import quiet_transformers
 from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
 from resprout.train.checkpoints import WriteError, writing
+from resprout.train.options import TrainingOptions
 from resprout.train.plan import Plan, make_plan
+from resprout.train.processes import is_first_process
 from resprout.train.request import TrainRequest
-from resprout.train.run_folder import HISTORY, RunFolder, is_first_process
+from resprout.train.run_folder import HISTORY, RunFolder
 from resprout.train.running import Running
 from resprout.train.trainer import TrainingResult, losses_of, train
 
@@ -64,7 +66,7 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
         f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens "
         f"({plan.precision} on {plan.device})"
     )
-    running = plan.running(model, notice, keep_work=True)
+    running = plan.running(notice, keep_work=True)
 
     def keep(log: list[dict[str, Any]]) -> None:
         write_json(folder.path / HISTORY, _history(plan, log))
@@ -72,6 +74,38 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
     callbacks = [Lines(say, steps=not sys.stdout.isatty()), AfterValidation(keep)]
     if plan.world == 1:  # processes have to save together, and clocks differ
         callbacks.append(SaveByTime(request.checkpoint_minutes * 60))
+    try:
+        result, cost = _trained(
+            plan,
+            model,
+            plan.options(checkpoint_every=request.eval_interval),
+            folder.checkpoints,
+            replace(running, callbacks=tuple(callbacks)),
+            validation=plan.validation,
+            meter=plan.meter(),
+            notice=notice,
+        )
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error}; {_kept(folder)}; a lower --max_lr may help") from error
+    except (MemoryError, WriteError) as error:
+        raise type(error)(f"{error}; {_kept(folder)}") from error
+    done = _history(plan, result.history, cost)
+    if is_first_process():
+        with writing(str(folder.final)):
+            _export(plan, folder, model, result)
+        write_json(folder.path / HISTORY, done)
+    return done
+
+
+def _trained(
+    plan: Plan,
+    model: PreTrainedModel,
+    options: TrainingOptions,
+    work_folder: Path,
+    running: Running,
+    **watched: Any,
+) -> tuple[TrainingResult, dict[str, Any]]:
+    """Train the plan's model; what came out, and what it cost (see `stage`)."""
     stages: dict[str, Any] = {}
     try:
         with stage(stages, "train", plan.device):
@@ -79,27 +113,16 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
                 model,
                 plan.tokens.train.tokens,
                 plan.block_size,
-                plan.options(checkpoint_every=request.eval_interval),
-                request.seed,
-                folder.checkpoints,
+                options,
+                plan.request.seed,
+                work_folder,
                 plan.device,
-                running=replace(running, callbacks=tuple(callbacks)),
-                validation=plan.validation,
-                meter=plan.meter(),
-                notice=notice,
+                running=running,
+                **watched,
             )
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{error}; {_kept(folder)}; a lower --max_lr may help") from error
     except MemoryError as error:
-        raise MemoryError(f"{error}: {_smaller(plan, running)}; {_kept(folder)}") from error
-    except WriteError as error:
-        raise WriteError(f"{error}; {_kept(folder)}") from error
-    done = _history(plan, result.history, stages["train"])
-    if is_first_process():
-        with writing(str(folder.final)):
-            _export(plan, folder, model, result)
-        write_json(folder.path / HISTORY, done)
-    return done
+        raise MemoryError(f"{error}: {_smaller(plan, running)}") from error
+    return result, stages["train"]
 
 
 def _export(plan: Plan, folder: RunFolder, model: PreTrainedModel, result: TrainingResult) -> None:
@@ -180,24 +203,10 @@ def time_training(plan: Plan, say: Say) -> None:
     request = plan.request
     model = plan.build()
     meter = plan.meter()
-    running = replace(plan.running(model, say), log_every=1)
-    stages: dict[str, Any] = {}
+    running = replace(plan.running(say), log_every=1)
+    options = plan.options(steps=request.timing_steps)
     with tempfile.TemporaryDirectory(prefix="resprout-") as work:
-        try:
-            with stage(stages, "train", plan.device):
-                result = train(
-                    model,
-                    plan.tokens.train.tokens,
-                    plan.block_size,
-                    plan.options(steps=request.timing_steps),
-                    request.seed,
-                    Path(work) / "timing",
-                    plan.device,
-                    running=running,
-                    meter=meter,
-                )
-        except MemoryError as error:
-            raise MemoryError(f"{error}: {_smaller(plan, running)}") from error
+        result, cost = _trained(plan, model, options, Path(work) / "timing", running, meter=meter)
     if not is_first_process():
         return
     # The first steps choose kernels, compile and fill the allocator.
@@ -211,9 +220,9 @@ def time_training(plan: Plan, say: Say) -> None:
             f"MFU: {share:.1%} of {meter.peak.flops_per_second / 1e12:,.2f} TFLOP/s "
             f"({meter.peak.source})"
         )
-    say(f"peak memory: {stages['train']['peak_bytes'] / 1e9:.2f} GB ({stages['train']['memory']})")
-    hours = request.target_tokens / rate / 3600
-    say(f"estimated time for {request.target_tokens:,} tokens: {_duration(hours * 3600)}")
+    say(f"peak memory: {cost['peak_bytes'] / 1e9:.2f} GB ({cost['memory']})")
+    left = _duration(request.target_tokens / rate)
+    say(f"estimated time for {request.target_tokens:,} tokens: {left}")
 
 
 def _duration(seconds: float) -> str:

@@ -4,14 +4,14 @@
 `training.json` the losses along the way; `final/` the trained model as a Hugging Face folder.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resprout.files import TEMPORARY, only_one, read_json, write_json
+from resprout.files import TEMPORARY, only_one, read_json, unwritable, write_json
+from resprout.train.processes import is_first_process
 
 RECIPE = "run.json"
 HISTORY = "training.json"
@@ -19,12 +19,7 @@ CHECKPOINTS = "checkpoints"
 FINAL = "final"
 PUBLISHED = "biogpt_final.pt"
 _LOCK = ".lock"
-_OWN = (RECIPE, HISTORY, CHECKPOINTS, FINAL, PUBLISHED, _LOCK)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes; of several (torchrun, accelerate launch) only the first does."""
-    return os.environ.get("RANK", "0") == "0"
+_PRODUCTS = (RECIPE, HISTORY, CHECKPOINTS, FINAL, PUBLISHED)
 
 
 class RunFolder:
@@ -44,8 +39,7 @@ class RunFolder:
                 no run's, or cannot be written.
         """
         named = f"out_dir: {str(self.path)!r}"
-        parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        if unwritable(self.path):
             raise ValueError(f"{named} cannot be written; allowed is a folder that can")
         if not self.path.exists():
             return
@@ -80,7 +74,7 @@ class RunFolder:
             for leftover in self.path.glob(f"{TEMPORARY}*"):
                 _remove(leftover)
             if start_over:
-                for name in (RECIPE, HISTORY, CHECKPOINTS, FINAL, PUBLISHED):
+                for name in _PRODUCTS:
                     _remove(self.path / name)
             if not (self.path / RECIPE).is_file():
                 write_json(self.path / RECIPE, recipe)
@@ -93,7 +87,7 @@ class RunFolder:
         return found if found and found["finished"] and self.final.is_dir() else None
 
     def _is_own(self, path: Path) -> bool:
-        return path.name in _OWN or path.name.startswith(TEMPORARY)
+        return path.name in (*_PRODUCTS, _LOCK) or path.name.startswith(TEMPORARY)
 
 
 def _difference(new: dict[str, Any], old: dict[str, Any]) -> str | None:

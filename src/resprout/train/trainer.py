@@ -1,7 +1,6 @@
 """Training on transformers' Trainer: fixed order of windows, masks held, resumable, distributed."""
 
 import contextlib
-import os
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
 from resprout.train.masks import HoldMasks
 from resprout.train.memory import freed_memory_kept
 from resprout.train.options import TrainingOptions
+from resprout.train.processes import process_count
 from resprout.train.running import Running
 from resprout.train.throughput import Meter
 from resprout.train.validation import Validation
@@ -152,7 +152,7 @@ def _arguments(
     running: Running,
     validated: bool,
 ) -> TrainingArguments:
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = process_count() > 1
     sharding: dict[str, Any] = {}
     if running.sharding == "fsdp" and several:
         sharding = {"fsdp": True, "fsdp_config": {"version": 2}}
@@ -187,7 +187,7 @@ def _arguments(
         disable_tqdm=True,  # its bar prints every log line; ours does not
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
-        ddp_find_unused_parameters=False,  # those unused are left out by `without_unused`
+        ddp_find_unused_parameters=False,  # WindowTrainer leaves the unused ones out
         **sharding,
     )
 

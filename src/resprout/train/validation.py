@@ -1,7 +1,6 @@
 """The held-out loss during training: the same windows each time, shared among the processes."""
 
 from dataclasses import dataclass
-from math import log
 
 import torch
 import torch.distributed as dist
@@ -9,7 +8,7 @@ from transformers import PreTrainedModel
 
 from resprout.data.tokens import Split
 from resprout.data.windows import evaluation_windows
-from resprout.measure.loss import window_losses
+from resprout.measure.loss import EVALUATION_BATCH, bits_per_byte, window_losses
 
 _LOGITS_BYTES = 2**28  # of one forward pass, so that validation needs less than training
 
@@ -54,7 +53,9 @@ class Validation:
         if own:
             vocabulary = int(model.config.get_text_config(decoder=True).vocab_size)
             batch = max(1, _LOGITS_BYTES // (4 * vocabulary * self.window))
-            losses = window_losses(model, self.split, self.window, min(batch, 16), own)
+            losses = window_losses(
+                model, self.split, self.window, min(batch, EVALUATION_BATCH), own
+            )
             sums[0], sums[1] = float(losses.nats.sum()), float(losses.tokens.sum())
         if world > 1 and not together:
             sums = sums.to(model.device)
@@ -63,5 +64,5 @@ class Validation:
         tokens_per_byte = len(self.split.tokens) / self.split.text_bytes
         return {
             "eval_loss": nats_per_token,
-            "eval_bits_per_byte": nats_per_token / log(2) * tokens_per_byte,
+            "eval_bits_per_byte": bits_per_byte(nats_per_token, tokens_per_byte),
         }

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from resprout.measure.stage import stage
+from resprout.pruning.amounts import count_to_cut
 from resprout.pruning.scores import magnitude
-from resprout.pruning.selection import count_to_cut, keep_highest
+from resprout.pruning.selection import keep_highest
 
 
 def joined(weights: list[Tensor], cut: int) -> list[Tensor]:

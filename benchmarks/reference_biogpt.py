@@ -4,7 +4,8 @@ neuron.
 Slow, and the truth: the fast model is tested against it and measured beside it. It shares none of
 the fast model's code. Its parameters carry the published names, so one state dict fits both.
 
-Shapes: B batch, T time, D model width, n branches of a neuron, d = D / n, V vocabulary.
+Shapes: B batch, T time, D model width, n branches of a neuron, d their width, W = n * d (D unless
+the layout has a pair [n, d]), V vocabulary.
 """
 
 import math
@@ -17,16 +18,18 @@ from torch import Tensor, nn
 class Neuron(nn.Module):
     """A dendritic cell: n branches that attend, a soma that gathers them."""
 
-    def __init__(self, D: int, n: int, soma_width: int, nmda: bool):
+    def __init__(self, D: int, entry: int | list[int], soma_width: int, nmda: bool):
         super().__init__()
-        self.n, self.nmda = n, nmda
-        self.qkv = nn.Linear(D, 3 * D, bias=False)
-        self.nmda_decay = nn.Parameter(0.9 + 0.1 * torch.randn(1, n, 1, D // n))
-        self.temporal_conv = nn.Conv1d(D, D, 5, groups=n)
-        self.ff_up = nn.Conv1d(D, 2 * D, 1, groups=n)
-        self.ff_down = nn.Conv1d(2 * D, D, 1, groups=n)
-        self.branch_norm = nn.GroupNorm(n, D)
-        self.soma_proj = nn.Linear(D, D, bias=False)
+        n, d = (entry, D // entry) if isinstance(entry, int) else entry
+        W = n * d
+        self.n, self.d, self.nmda = n, d, nmda
+        self.qkv = nn.Linear(D, 3 * W, bias=False)
+        self.nmda_decay = nn.Parameter(0.9 + 0.1 * torch.randn(1, n, 1, d))
+        self.temporal_conv = nn.Conv1d(W, W, 5, groups=n)
+        self.ff_up = nn.Conv1d(W, 2 * W, 1, groups=n)
+        self.ff_down = nn.Conv1d(2 * W, W, 1, groups=n)
+        self.branch_norm = nn.GroupNorm(n, W)
+        self.soma_proj = nn.Linear(W, D, bias=False)
         self.ln_soma = nn.LayerNorm(D)
         self.soma_ffn = nn.Sequential(
             nn.Linear(D, soma_width), nn.GELU(), nn.Dropout(0.0), nn.Linear(soma_width, D)
@@ -37,13 +40,13 @@ class Neuron(nn.Module):
         q, k, v = self.qkv(h).view(B, T, 3, self.n, -1).permute(2, 0, 3, 1, 4)  # (B, n, T, d)
         if self.nmda:
             v = v + trace(v, torch.sigmoid(self.nmda_decay))
-        scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.n)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.d)
         later = torch.ones(T, T, dtype=torch.bool, device=h.device).triu(1)
         a = scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ v
-        a = a.permute(0, 1, 3, 2).reshape(B, D, T)  # branch-major channels
+        a = a.permute(0, 1, 3, 2).reshape(B, -1, T)  # branch-major channels
         c = a + self.temporal_conv(F.pad(a, (4, 0)))
         f = self.ff_down(F.gelu(self.ff_up(c)))
-        r = (a + f).transpose(1, 2).reshape(B * T, D)
+        r = (a + f).transpose(1, 2).reshape(B * T, -1)
         s = self.soma_proj(self.branch_norm(r)).view(B, T, D)
         return s + self.soma_ffn(self.ln_soma(s))
 
@@ -59,12 +62,12 @@ def trace(v: Tensor, tau: Tensor) -> Tensor:
 class Layer(nn.Module):
     """A cortical layer: neurons side by side, their projections mixed by a softmax."""
 
-    def __init__(self, D: int, counts: list[int], soma_width: int, nmda: bool):
+    def __init__(self, D: int, entries: list[int | list[int]], soma_width: int, nmda: bool):
         super().__init__()
         self.ln = nn.LayerNorm(D)
-        self.neurons = nn.ModuleList(Neuron(D, n, soma_width, nmda) for n in counts)
-        self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in counts)
-        self.neuron_weights = nn.Parameter(torch.zeros(len(counts)))
+        self.neurons = nn.ModuleList(Neuron(D, entry, soma_width, nmda) for entry in entries)
+        self.neuron_projs = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in entries)
+        self.neuron_weights = nn.Parameter(torch.zeros(len(entries)))
 
     def forward(self, x: Tensor) -> Tensor:
         h, share = self.ln(x), self.neuron_weights.softmax(0)
@@ -94,7 +97,7 @@ class PlainBioGPT(nn.Module):
         self,
         vocab_size: int,
         width: int,
-        layout: list[list[int]],
+        layout: list[list[int | list[int]]],
         pairs: list[list[int]],
         positions: int = 1024,
         soma_width: int | None = None,
@@ -106,7 +109,7 @@ class PlainBioGPT(nn.Module):
         self.token_emb = nn.Embedding(vocab_size, width)
         self.pos_emb = nn.Embedding(positions, width)
         self.layers = nn.ModuleList(
-            Layer(width, counts, soma_width or 3 * width, nmda) for counts in layout
+            Layer(width, entries, soma_width or 3 * width, nmda) for entries in layout
         )
         self.feedback_connections = nn.ModuleDict({f"fb_{s}_to_{t}": Feedback(width)
                                                    for s, t in pairs})  # fmt: skip

@@ -16,7 +16,7 @@ ALLOWED = {
     "record": {"files"},
     "models": {"files", "hints"},
     "data": {"files", "hints"},
-    "pruning": {"files", "hints", "models"},
+    "pruning": {"files", "hints", "models", "data"},
     "train": {"files", "hints", "models", "data", "pruning", "measure"},
     "measure": {"files", "models", "data"},
     "study": {"files", "hints", "record", "models", "data", "pruning", "train", "measure"},

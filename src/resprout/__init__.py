@@ -14,21 +14,34 @@ from resprout.registration import register_when_needed
 if TYPE_CHECKING:
     from resprout.data.prepare import prepare_text
     from resprout.models.subject import load
-    from resprout.pruning.api import prune
+    from resprout.pruning.api import prune, remove
     from resprout.pruning.cut import Cut
     from resprout.pruning.saving import save
+    from resprout.train.cycles import prune_and_recover
     from resprout.train.recovery import recover
 
 __version__ = "0.1.0"
-__all__ = ["Cut", "__version__", "load", "prepare_text", "prune", "recover", "save"]
+__all__ = [
+    "Cut",
+    "__version__",
+    "load",
+    "prepare_text",
+    "prune",
+    "prune_and_recover",
+    "recover",
+    "remove",
+    "save",
+]
 
 # Loaded on first use: torch and transformers take seconds to import, `resprout --help` must not.
 _HOMES = {
     "load": "resprout.models.subject",
     "prepare_text": "resprout.data.prepare",
     "prune": "resprout.pruning.api",
+    "remove": "resprout.pruning.api",
     "Cut": "resprout.pruning.cut",
     "save": "resprout.pruning.saving",
+    "prune_and_recover": "resprout.train.cycles",
     "recover": "resprout.train.recovery",
 }
 

@@ -9,9 +9,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
-from resprout.models.biogpt.layout import branch_widths, zone_of
+from resprout.models.biogpt.layout import branch_total, branch_widths, zone_of
 from resprout.models.cost import count_cost
 from resprout.models.memory_plan import MemoryPlan
+from resprout.models.subject import model_class
 
 # Parts of a name that tell one layer from the next: `3`, and BioGPT's `fb_8_to_0`.
 _NUMBERED = re.compile(r"\d+|fb_\d+_to_\d+")
@@ -22,6 +23,8 @@ CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     """The model on the meta device: shapes without memory."""
     with torch.device("meta"):
+        if getattr(config, "reshaped", None):
+            return model_class(config)(config)
         model = AutoModelForCausalLM.from_config(config)
     assert isinstance(model, PreTrainedModel)
     return model
@@ -49,14 +52,15 @@ def parameter_total(model: nn.Module) -> int:
 
 def layout_lines(config: BioGPTConfig) -> list[str]:
     """The cortical layout and the feedback of a BioGPT, as the published self-test prints it."""
-    layout = config.cortical_layout or []
+    D, layout = config.hidden_size, config.cortical_layout or []
+    totals = [branch_total(entries) for entries in layout]
     lines = ["Cortical Layout:"]
-    for layer, counts in enumerate(layout):
+    for layer, entries in enumerate(layout):
         lines.append(
-            f"  Layer {layer:2d} [{zone_of(layer, len(layout)):>5}]: {len(counts)} neurons | "
-            f"{sum(counts):2d} branches | {branch_widths(config.hidden_size, counts)}"
+            f"  Layer {layer:2d} [{zone_of(layer, len(layout)):>5}]: {len(entries)} neurons | "
+            f"{totals[layer]:2d} branches | {branch_widths(D, entries)}"
         )
-    lines.append(f"  Total branches: {sum(map(sum, layout))}")
+    lines.append(f"  Total branches: {sum(totals)}")
     lines += ["", "Feedback connections:"]
     pairs = config.feedback_pairs or []
     lines += [f"  Layer {source} -> Layer {target}" for source, target in pairs] or ["  none"]

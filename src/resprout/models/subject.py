@@ -3,10 +3,12 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,13 +17,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from resprout.files import read_json
 from resprout.hints import did_you_mean, first_line
 from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
 from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
+from resprout.models.modeling_cut import cut_class
 from resprout.models.sizes import SIZES, build, configuration
+from resprout.models.sparse import SPARSE, read_sparse
 
 HUB_TIMEOUT_SECONDS = 10
+MANIFEST = "cut.json"
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +65,26 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
             f"local model folder, nor to be had from the Hub ({first_line(error)}){hint}"
         ) from error
     assert isinstance(config, PreTrainedConfig)
+    if local:
+        _take_sizes(folder, config)
     return config
+
+
+def _take_sizes(folder: Path, config: PreTrainedConfig) -> None:
+    """The sizes of a removal stand in its manifest, for the configuration cannot say them.
+
+    Raises:
+        ValueError: both say sizes, and not the same.
+    """
+    if not (folder / MANIFEST).is_file():
+        return
+    manifest = read_json(folder / MANIFEST)
+    said = manifest.get("reshaped") if isinstance(manifest, dict) else None
+    own = getattr(config, "reshaped", None)
+    if own and said != own:
+        raise ValueError(f"subject: {str(folder)!r} has the {MANIFEST} of another cut")
+    if said:
+        config.reshaped = said
 
 
 def _in_hub_cache(name: str, revision: str | None) -> bool:
@@ -80,7 +105,8 @@ def load(
             new, untrained model and no tokenizer.
         revision: of a Hub model.
         device: `cpu` (default), `cuda`, ... or `auto` for the best at hand.
-        dtype: default fp32, whatever the checkpoint's: recovery and exact comparison need it.
+        dtype: default fp32, whatever the checkpoint's: recovery and exact comparison need it;
+            `auto` = the checkpoint's.
 
     Raises:
         ValueError: no such model, device or dtype; a file that is not what it should be.
@@ -91,22 +117,12 @@ def load(
     tokenizer: PreTrainedTokenizerBase | None = None
     if name in SIZES:
         logger.warning("%s is a size, not a trained model: its weights are random", name)
-        model = build(configuration(name), seed=0).to(precision)
+        model = _in(build(configuration(name), seed=0), precision)
     elif is_published(name):
-        model = read_published(name).to(precision)
+        model = _in(read_published(name), precision)
         tokenizer = _load_tokenizer(tokenizer_home(name), None)
     else:
-        load_configuration(name, revision)  # refuses what cannot be had, in one line and at once
-        try:
-            model, found = AutoModelForCausalLM.from_pretrained(
-                name,
-                revision=revision,
-                dtype=precision,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except Exception as error:  # each file format has errors of its own
-            raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
+        model, found = _from_pretrained(name, revision, precision)
         # transformers fills what a checkpoint lacks with random weights and only warns.
         for what in ("missing_keys", "mismatched_keys"):
             if keys := sorted(map(str, found[what])):
@@ -114,10 +130,53 @@ def load(
                     f"subject: {name!r} does not fit its configuration: {len(keys)} "
                     f"{what.replace('_', ' ')}, such as {keys[0]}"
                 )
-        if unused := sorted(map(str, found["unexpected_keys"])):
+        unused = sorted(map(str, found["unexpected_keys"]))
+        if unused and getattr(model.config, "reshaped", None):
+            raise ValueError(f"subject: {name!r} has weights that its cut has not: {unused[0]}")
+        if unused:
             logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
         tokenizer = _load_tokenizer(name, revision)
     return model.to(place).eval(), tokenizer
+
+
+def _from_pretrained(
+    name: str, revision: str | None, precision: torch.dtype | str
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model and what transformers says about its keys."""
+    config = load_configuration(name, revision)  # refuses what cannot be had, in one line, at once
+    sparse = Path(name) / SPARSE
+    try:
+        options: dict[str, Any] = {"dtype": precision, "output_loading_info": True}
+        if getattr(config, "reshaped", None):
+            kind: Any = model_class(config)
+            options["config"] = config
+        else:
+            kind = AutoModelForCausalLM
+            options["trust_remote_code"] = False
+        if sparse.is_file():
+            kind = model_class(config)
+            options = {"config": config, "dtype": precision, "output_loading_info": True}
+            if precision == "auto":
+                options["dtype"] = config.dtype or torch.float32
+            found = kind.from_pretrained(None, state_dict=read_sparse(sparse), **options)
+        else:
+            found = kind.from_pretrained(name, revision=revision, **options)
+    except Exception as error:  # each file format has errors of its own
+        raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
+    model, keys = found
+    return model, keys
+
+
+def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that builds a configuration's causal model, cut or not.
+
+    Raises:
+        ValueError: transformers knows no causal model of such a configuration.
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"{type(config).__name__} has no causal language model")
+    base: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return cut_class(base) if getattr(config, "reshaped", None) else base
 
 
 def tokenizer_home(name: str) -> str:
@@ -135,11 +194,17 @@ def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase 
     return tokenizer
 
 
-def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+def _in(model: PreTrainedModel, precision: torch.dtype | str) -> PreTrainedModel:
+    return model.to(precision) if isinstance(precision, torch.dtype) else model
+
+
+def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
     if dtype is None:
         return torch.float32
+    if dtype == "auto":
+        return "auto"
     allowed = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     found = allowed.get(str(dtype).removeprefix("torch."))
     if found is None:
-        raise ValueError(f"dtype: got {dtype!r}, allowed are {', '.join(allowed)}")
+        raise ValueError(f"dtype: got {dtype!r}, allowed are auto, {', '.join(allowed)}")
     return found

@@ -1,76 +1,204 @@
 """`prune`: a model, a method and an amount in; a cut out, the model changed in place."""
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from dataclasses import replace
+from typing import Any
 
-from resprout.pruning.adapters import DeadUnit, adapter_for
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from resprout.data.calibration import (
+    WINDOW_TOKENS,
+    Calibration,
+    as_windows,
+    read_calibration,
+)
+from resprout.pruning.adapters import adapter_for
 from resprout.pruning.cut import Cut
-from resprout.pruning.masks import apply_masks
-from resprout.pruning.methods import method as method_named
-from resprout.pruning.protocols import protocol as protocol_named
-from resprout.pruning.selection import check_amount, count_to_cut, keep_highest
+from resprout.pruning.cutting import cut_units, cut_weights
+from resprout.pruning.masks import not_empty
+from resprout.pruning.request import Request, read_request
+from resprout.pruning.statistics import Progress, shortest
+from resprout.pruning.surgery import remove_units
+
+
+def _quiet(done: int, total: int) -> None:
+    pass
 
 
 def prune(
     model: PreTrainedModel,
     method: str,
-    amount: float,
+    amount: float | None = None,
     *,
+    cut: str = "mask",
+    scope: str | None = None,
+    expansion_rate: float | None = None,
+    round_to: int | None = None,
+    head_unit: str = "group",
+    calibration: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    seed: int = 0,
     protocol: str = "fair",
     dead_threshold: float | None = None,
+    dead_unit: str | None = None,
+    sequential: bool = False,
+    previous: Cut | None = None,
+    progress: Progress = _quiet,
 ) -> Cut:
     """Cut a model in place.
 
     Args:
-        model: any causal model of transformers.
-        method: a name of `resprout.pruning.METHODS`; now `magnitude` (single weights, global).
-        amount: fraction of the prunable weights to set to zero, 0 to 1.
-        protocol: `fair` (default) or `paper`: decides the prunable set.
-        dead_threshold: where the family has units that can die (BioGPT's neurons), one with more
-            than this fraction of its weights at zero is zeroed whole, biases and norms too.
-            None = none dies.
+        model: a causal model of transformers. Single weights go in any family, larger units in
+            those that have an adapter (`resprout.pruning.adapters.FAMILIES`).
+        method: a name of `resprout methods`. For weights a pattern may stand behind it
+            (`wanda-2:4`) or alone (`2:4`, magnitude).
+        amount: fraction of the prunable units to cut, 0 to 1. With a pattern it follows from it.
+        cut: `mask` holds weights at zero; `remove` makes tensors really smaller (larger units
+            only). Both give the same outputs.
+        scope: among which units the lowest scores go: `global`, `per_layer`, `per_row`, or a
+            pattern `n:m` (n of every m consecutive inputs stay). Default: the method's own. In a
+            layer (and a cell of BioGPT) at least one unit stays.
+        expansion_rate: instead of an amount: neurons of an MLP that stay, in per cent of the
+            model's width (Martra 2025).
+        round_to: the number of neurons that stays is rounded down to a multiple of this.
+        head_unit: where query heads share keys and values: `group` = a key-value group with all
+            its query heads is one unit; `query` = single query heads, as many from each group.
+        calibration: text for methods that need it: token ids (N, T), a `Calibration`, a prepared
+            folder, a `TokenSet`; or, with `tokenizer`, texts or a source such as `stdlib`.
+        tokenizer: the subject's.
+        seed: of random scores, and of windows drawn from a source.
+        protocol: `fair` (default) or `paper`: decides the prunable set of weights.
+        dead_threshold: a unit with more than this fraction of its weights at zero goes whole,
+            biases and norms too. None = none dies.
+        dead_unit: which unit can die; default BioGPT's neuron, in other families none.
+        sequential: for `wanda`: norms are taken on what the blocks already cut put out, as in the
+            authors' program, rather than in one pass through the uncut model. `sparsegpt` always
+            does so.
+        previous: a mask that the model already has: what it cut goes first and counts.
+        progress: called with steps done and steps in all.
 
     Returns:
-        The cut; `cut.achieved` exceeds `cut.requested` by what died.
+        The cut; `cut.achieved` may lie below `cut.requested` (whole units, one of which stays) or
+        above it (units that died, rounding).
 
     Raises:
-        ValueError: unknown method or protocol, an amount or threshold outside 0 to 1, a model
-            without prunable weights, or weights that are NaN. The model is then unchanged.
+        ValueError: an option that is not allowed, a model without such units, weights that are
+            NaN, calibration that is missing or of another vocabulary. The model is unchanged then.
     """
-    chosen = method_named(method)
-    rules = protocol_named(protocol)
-    check_amount(amount)
-    if dead_threshold is not None and not 0 <= dead_threshold <= 1:
-        raise ValueError(
-            f"dead_threshold: got {dead_threshold!r}, allowed is a fraction from 0 to 1"
-        )
-    adapter = adapter_for(model)
-    prunable = adapter.prunable(rules)
-    weights = [parameter.detach() for parameter in prunable.values()]
-    cut = count_to_cut(sum(weight.numel() for weight in weights), amount)
-    masks = dict(zip(prunable, keep_highest(weights, chosen.score, cut), strict=True))
-    dead: list[DeadUnit] = []
-    if dead_threshold is not None:
-        dead = [unit for unit in adapter.dead_units() if _is_dead(unit, masks, dead_threshold)]
-        for unit in dead:
-            for name in unit.parameters:
-                masks[name] = torch.zeros_like(model.get_parameter(name), dtype=torch.bool)
-    apply_masks(model, masks)
-    return Cut(
-        method=chosen.name,
-        unit=chosen.unit,
-        protocol=rules.name,
-        requested=float(amount),
-        masks=masks,
-        prunable_names=list(prunable),
-        dead_units=[unit.name for unit in dead],
+    request = read_request(
+        model,
+        method,
+        amount,
+        cut=cut,
+        scope=scope,
+        expansion_rate=expansion_rate,
+        round_to=round_to,
+        head_unit=head_unit,
+        seed=seed,
+        protocol=protocol,
+        dead_threshold=dead_threshold,
+        dead_unit=dead_unit,
+        sequential=sequential,
     )
+    check_previous(model, previous)
+    windows = windows_for(model, request, calibration, tokenizer)
+    adapter = adapter_for(model)
+    if request.method.unit == "weight":
+        found = cut_weights(model, adapter, request, windows, previous, progress)
+        if request.cut == "remove" and found.dead_units:
+            found = remove(model, found)
+    else:
+        found = cut_units(model, adapter, request, windows, previous, progress)
+    if windows is not None:
+        N, T = windows.ids.shape
+        found.calibration = {
+            "source": windows.source,
+            "digest": windows.digest,
+            "windows": N,
+            "tokens_per_window": T,
+        }
+    if previous is not None:
+        found.earlier = previous.history()
+    return found
 
 
-def _is_dead(unit: DeadUnit, masks: dict[str, Tensor], threshold: float) -> bool:
-    """Whether more than `threshold` of the unit's prunable weights are cut."""
-    own = [masks[name] for name in unit.weights if name in masks]
-    total = sum(mask.numel() for mask in own)
-    zeros = sum(int((~mask).sum()) for mask in own)
-    return total > 0 and zeros > threshold * total
+def remove(model: PreTrainedModel, cut: Cut) -> Cut:
+    """Turn a mask of whole units into a removal: the same outputs from smaller tensors.
+
+    What died in a cut of single weights is taken out too, and the other masks become smaller with
+    their tensors.
+
+    Args:
+        model: the model that was cut; changed in place.
+        cut: what `prune` returned with `cut="mask"`, after recovery or not.
+
+    Returns:
+        The cut as a removal, with the masks that are still to be held.
+
+    Raises:
+        ValueError: the cut is a removal already, cut no whole unit, or is another model's.
+    """
+    if cut.cut == "remove":
+        raise ValueError("cut: its units are removed already")
+    if cut.group_kind is None:
+        raise ValueError(
+            f"cut: {cut.method} cut single weights, which leave no smaller tensor; allowed is a "
+            "cut of larger units, or one with dead units"
+        )
+    check_previous(model, cut)
+    adapter = adapter_for(model)
+    groups = adapter.groups(cut.group_kind, "query" if cut.head_unit == "query" else "group")
+    if [(g.name, g.count) for g in groups] != [(u.name, u.count) for u in cut.groups]:
+        raise ValueError(f"cut: its units are not those of this {type(model).__name__}")
+    # Where all units of a layer died one stays, whole and zero.
+    kept = [u.kept if len(u.kept) else torch.zeros(1, dtype=torch.long) for u in cut.groups]
+    masks = remove_units(model, adapter, groups, kept, cut.masks)
+    return replace(cut, cut="remove", masks=not_empty(masks))
+
+
+def windows_for(
+    model: PreTrainedModel,
+    request: Request,
+    calibration: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Calibration | None:
+    """The calibration windows that a request needs; None where it needs none.
+
+    Raises:
+        ValueError: they are missing, too long or short, or of another vocabulary.
+    """
+    if not request.method.calibrated:
+        return None
+    if calibration is None:
+        raise ValueError(
+            f"calibration: missing, {request.name} needs text to score on: token ids (N, T), a "
+            "prepared folder, or a source of text"
+        )
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(calibration, str) and tokenizer is not None:
+        length = min(WINDOW_TOKENS, limit or WINDOW_TOKENS)
+        found = read_calibration(
+            calibration, tokenizer, length=length, seed=request.seed, vocabulary=rows
+        )
+    else:
+        found = as_windows(calibration, tokenizer, limit, rows)
+    shortest(found.ids)
+    return found
+
+
+def check_previous(model: nn.Module, previous: Cut | None) -> None:
+    """Refuse an earlier cut that is another model's.
+
+    Raises:
+        ValueError: a mask that fits no parameter, or one that the model's weights do not keep to.
+    """
+    if previous is None:
+        return
+    parameters = dict(model.named_parameters())
+    for name, mask in previous.masks.items():
+        if name not in parameters or parameters[name].shape != mask.shape:
+            raise ValueError(f"previous: its mask of {name!r} does not fit this model")
+        if not parameters[name].is_meta and bool(parameters[name].detach()[~mask].any()):
+            raise ValueError(f"previous: weights of {name!r} that it cut are not zero")

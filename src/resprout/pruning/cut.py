@@ -1,8 +1,8 @@
-"""A cut: which weights are held at zero, how many were asked for and how many went."""
+"""A cut: what was asked for, what went, and (for masks) which weights are held at zero."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,10 +10,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from resprout.files import read_json, write_json
+from resprout.models.sparse import SPARSE, read_places
+from resprout.pruning.amounts import Kind
+from resprout.pruning.masks import zeros
 
 MANIFEST = "cut.json"
 MASKS = "cut.safetensors"
-FORMAT = 1
+FORMAT = 2
+CutKind = Literal["mask", "remove"]
+
+
+@dataclass(frozen=True)
+class CutUnits:
+    """What became of the units of one layer (or one cell, or of all layers).
+
+    Attributes:
+        name: e.g. `layer 3`.
+        count: units before.
+        kept: (k,) the indices of those that stay, ascending.
+    """
+
+    name: str
+    count: int
+    kept: Tensor
 
 
 @dataclass
@@ -21,14 +40,25 @@ class Cut:
     """The outcome of `prune`.
 
     Attributes:
-        method: its name.
-        unit: what one cut removes, e.g. `weight`.
+        method: its name, as it was given.
+        unit: what one cut removes, e.g. `weight`, `glu_neuron`.
+        scope: among which units the lowest went.
         protocol: which decided the prunable set.
-        requested: the fraction of the prunable weights asked for, 0 to 1.
-        masks: parameter name -> boolean tensor of its shape, True = kept. Every prunable weight
-            is here, and also what went with a dead unit (its biases, norms).
-        prunable_names: the parameters that count as prunable.
-        dead_units: names of the units removed whole.
+        requested: the fraction of the prunable units asked for, 0 to 1.
+        masks: parameter name -> boolean tensor of its shape, True = kept. For weights every
+            prunable one is here, and also what went with a dead unit (its biases, norms); for
+            larger units what they are made of; after a removal what an earlier mask still holds.
+        prunable_names: the parameters that count as prunable, where units are weights.
+        dead_units: names of the units removed whole because their weights went.
+        cut: `mask` (weights held at zero) or `remove` (tensors really smaller).
+        groups: the units per layer, where units are larger than weights, or could die.
+        group_kind: what `groups` are units of.
+        prunable_parameters: parameters in all prunable units together.
+        removed: parameters held at zero or taken out by this cut.
+        seed: of random scores.
+        head_unit: what a head unit was where query heads share keys and values.
+        calibration: what the text was, its digest, and how large; None where none was used.
+        earlier: the manifests of the cuts that this one came upon, oldest first.
     """
 
     method: str
@@ -36,33 +66,48 @@ class Cut:
     protocol: str
     requested: float
     masks: dict[str, Tensor]
-    prunable_names: list[str]
+    prunable_names: list[str] = field(default_factory=list)
     dead_units: list[str] = field(default_factory=list)
+    scope: str = "global"
+    cut: CutKind = "mask"
+    groups: list[CutUnits] = field(default_factory=list)
+    group_kind: Kind | None = None
+    prunable_parameters: int = 0
+    removed: int = 0
+    seed: int = 0
+    head_unit: str | None = None
+    calibration: dict[str, Any] | None = None
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def prunable(self) -> int:
-        """How many weights could have been cut."""
-        return sum(self.masks[name].numel() for name in self.prunable_names)
+        """How many units could have been cut."""
+        if self.unit != "weight":
+            return sum(group.count for group in self.groups)
+        return self.prunable_parameters
 
     @property
     def kept(self) -> int:
-        """How many of the prunable weights stayed."""
+        """How many of the prunable units stayed."""
+        if self.unit != "weight":
+            return sum(len(group.kept) for group in self.groups)
         return sum(int(self.masks[name].sum()) for name in self.prunable_names)
 
     @property
-    def achieved(self) -> float:
-        """The fraction of the prunable weights that went; above `requested` by what died."""
-        return (self.prunable - self.kept) / self.prunable
+    def held(self) -> int:
+        """How many parameters are held at zero."""
+        return sum(map(zeros, self.masks.values()))
 
     @property
-    def removed(self) -> int:
-        """All parameters held at zero, those of dead units outside the prunable set too."""
-        return sum(int((~mask).sum()) for mask in self.masks.values())
+    def achieved(self) -> float:
+        """The fraction of the prunable units that went; above `requested` by what died."""
+        return (self.prunable - self.kept) / self.prunable
 
     def __repr__(self) -> str:
         return (
-            f"Cut({self.method}, requested {self.requested:g}, achieved {self.achieved:.4f}, "
-            f"kept {self.kept:,} of {self.prunable:,}, dead units {len(self.dead_units)})"
+            f"Cut({self.method}, {self.cut}, requested {self.requested:g}, "
+            f"achieved {self.achieved:.4f}, kept {self.kept:,} of {self.prunable:,} "
+            f"{self.unit}s, dead units {len(self.dead_units)})"
         )
 
     def manifest(self) -> dict[str, Any]:
@@ -71,27 +116,55 @@ class Cut:
             "format": FORMAT,
             "method": self.method,
             "unit": self.unit,
+            "scope": self.scope,
+            "cut": self.cut,
             "protocol": self.protocol,
             "requested": self.requested,
             "achieved": self.achieved,
             "prunable": self.prunable,
             "kept": self.kept,
+            "prunable_parameters": self.prunable_parameters,
             "removed": self.removed,
-            "prunable_names": self.prunable_names,
+            "seed": self.seed,
+            "head_unit": self.head_unit,
+            "calibration": self.calibration,
             "dead_units": self.dead_units,
+            "group_kind": self.group_kind,
+            "groups": [
+                {"name": group.name, "count": group.count, "kept": to_ranges(group.kept)}
+                for group in self.groups
+            ],
+            "prunable_names": self.prunable_names,
             "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
+            "earlier": self.earlier,
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write `cut.json` and the masks, one bit per weight, into `folder`."""
+    def history(self) -> list[dict[str, Any]]:
+        """The manifests of this cut and those before it, without what belongs to one model only."""
+        own = self.manifest()
+        for name in ("earlier", "shapes", "prunable_names", "groups"):
+            del own[name]
+        return [*self.earlier, own]
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        masks: bool = True,
+        reshaped: dict[str, Any] | None = None,
+    ) -> None:
+        """Write `cut.json` and the masks, one bit per weight, into `folder`.
+
+        Args:
+            folder: made where it is not there.
+            masks: False leaves them to the sparse weights beside it, which hold them.
+            reshaped: the sizes that the model's configuration cannot say (`modeling_cut`).
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        packed = {
-            name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-            for name, mask in self.masks.items()
-        }
-        save_file(packed, folder / MASKS)
-        write_json(folder / MANIFEST, self.manifest())
+        if self.masks and masks:
+            save_file(pack(self.masks), folder / MASKS)
+        write_json(folder / MANIFEST, self.manifest() | {"reshaped": reshaped})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Cut":
@@ -101,30 +174,102 @@ class Cut:
             ValueError: there is no cut in `folder`, or its files do not belong together.
         """
         folder = Path(folder)
-        if not (folder / MANIFEST).is_file() or not (folder / MASKS).is_file():
-            raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST} with {MASKS}")
+        if not (folder / MANIFEST).is_file():
+            raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST}")
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(f"cut: {folder / MANIFEST} is not a manifest of format {FORMAT}")
-        packed = load_file(folder / MASKS)
-        shapes = manifest["shapes"]
-        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-        if {n: -(-size // 8) for n, size in sizes.items()} != {
-            n: p.numel() for n, p in packed.items()
-        }:
-            raise ValueError(f"cut: {folder / MASKS} does not belong to {folder / MANIFEST}")
-        masks = {
-            name: torch.from_numpy(
-                np.unpackbits(packed[name].numpy(), count=sizes[name]).astype(bool)
-            ).view(shape)
-            for name, shape in shapes.items()
-        }
-        return cls(
-            method=manifest["method"],
-            unit=manifest["unit"],
-            protocol=manifest["protocol"],
-            requested=manifest["requested"],
-            masks=masks,
-            prunable_names=manifest["prunable_names"],
-            dead_units=manifest["dead_units"],
-        )
+        try:
+            masks: dict[str, Tensor] = {}
+            if shapes := manifest["shapes"]:
+                masks = _masks(folder, shapes)
+            groups = [
+                CutUnits(group["name"], group["count"], from_ranges(group["kept"], group["count"]))
+                for group in manifest["groups"]
+            ]
+            fields = {
+                name: manifest[name]
+                for name in (
+                    "method", "unit", "protocol", "requested", "prunable_names", "dead_units",
+                    "scope", "cut", "prunable_parameters", "removed", "seed", "head_unit",
+                    "calibration", "earlier", "group_kind",
+                )
+            }  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"cut: {folder / MANIFEST} lacks or garbles {error}") from error
+        except MisfitError as error:
+            raise ValueError(
+                f"cut: {folder / MASKS} does not belong to {folder / MANIFEST}"
+            ) from error
+        return cls(masks=masks, groups=groups, **fields)
+
+
+def _masks(folder: Path, shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """The masks, from their own file or from the sparse weights."""
+    if (folder / MASKS).is_file():
+        return unpack(load_file(folder / MASKS), shapes)
+    if not (folder / SPARSE).is_file():
+        raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST} with {MASKS}")
+    places = read_places(folder / SPARSE)
+    found = {name: places[name] for name in shapes}
+    if any(list(mask.shape) != shapes[name] for name, mask in found.items()):
+        raise MisfitError("masks: other shapes")
+    return found
+
+
+class MisfitError(ValueError):
+    """Packed masks that have not the size of their shapes."""
+
+
+def pack(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Masks as one bit per weight."""
+    return {
+        name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+        for name, mask in masks.items()
+    }
+
+
+def unpack(packed: dict[str, Tensor], shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """Masks of the given shapes from their bits.
+
+    Raises:
+        MisfitError: other names or sizes.
+    """
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    if {n: -(-size // 8) for n, size in sizes.items()} != {n: p.numel() for n, p in packed.items()}:
+        raise MisfitError("masks: other names or sizes")
+    return {
+        name: torch.from_numpy(
+            np.unpackbits(packed[name].numpy(), count=sizes[name]).astype(bool)
+        ).view(shape)
+        for name, shape in shapes.items()
+    }
+
+
+def to_ranges(indices: Tensor) -> str:
+    """Ascending indices as `0-4,7`, which a person can read."""
+    numbers = indices.tolist()
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def from_ranges(text: str, count: int) -> Tensor:
+    """The way back.
+
+    Raises:
+        ValueError: not ascending indices below `count`.
+    """
+    numbers: list[int] = []
+    for piece in filter(None, text.split(",")):
+        first, _, last = piece.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) >= count:
+            raise ValueError(f"kept: got {piece!r}, allowed are indices below {count}")
+        numbers += range(int(first), int(last or first) + 1)
+    if numbers != sorted(set(numbers)):
+        raise ValueError(f"kept: got {text[:60]!r}, allowed are ascending indices")
+    return torch.tensor(numbers, dtype=torch.long)

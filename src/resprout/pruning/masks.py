@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+Masks = dict[str, Tensor]
+
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: dict[str, Tensor]) -> None:
@@ -23,3 +25,23 @@ def apply_masks(model: nn.Module, masks: dict[str, Tensor]) -> None:
             )
         # Not a product: 0 * -1 is -0 and 0 * NaN is NaN; a cut weight is exactly zero.
         parameter.masked_fill_(~kept.to(parameter.device), 0)
+
+
+def both(first: Masks, second: Masks) -> Masks:
+    """What both keep; a parameter that one does not name it keeps whole."""
+    joined = dict(first)
+    for name, mask in second.items():
+        joined[name] = first[name].to(mask.device) & mask if name in first else mask
+    return joined
+
+
+def not_empty(masks: Masks) -> Masks:
+    """The masks that hold something."""
+    return {name: mask for name, mask in masks.items() if not bool(mask.all())}
+
+
+def zeros(mask: Tensor) -> int:
+    """How many are False; of an expanded view only one copy is looked at."""
+    narrow = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())
+    once = mask[narrow]
+    return int((~once).sum()) * (mask.numel() // max(1, once.numel()))

@@ -1,10 +1,13 @@
 """`save`: a cut model, its tokenizer and its manifest in one folder that loads again."""
 
+import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.files import new_folder
+from resprout.models import modeling_cut
+from resprout.models.sparse import SPARSE, write_sparse
 from resprout.pruning.cut import Cut
 
 
@@ -13,26 +16,75 @@ def save(
     cut: Cut | None,
     path: str | Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    sparse: bool = False,
+    portable: bool = False,
 ) -> None:
     """Write a model folder (safetensors) with `cut.json` and the masks beside the weights.
 
-    The folder appears whole or not at all, and loads with `resprout.load` or transformers.
+    The folder appears whole or not at all. It loads with `resprout.load`; and with transformers
+    alone, unless layers differ in ways that its configuration cannot say (then `portable`), or
+    `sparse`.
 
     Args:
         model: the model.
         cut: what `prune` returned; None for an uncut model.
         path: a folder that does not exist yet, or is empty.
         tokenizer: saved with it, so that the folder is a whole subject.
+        sparse: weights without their zeros: what is kept, and a bit per weight.
+        portable: put the code beside the weights that others need to load a removal that the
+            configuration cannot say, with `trust_remote_code=True` and without Resprout.
+
+    Raises:
+        ValueError: `path` exists and is not an empty folder; `sparse` with `portable`.
+    """
+    path = Path(path)
+    check_new(path)
+    if sparse and portable:
+        raise ValueError("portable: not together with sparse, which only Resprout reads")
+    with new_folder(path) as folder:
+        if sparse:
+            _save_sparse(model, cut, folder)
+        elif portable and getattr(model.config, "reshaped", None):
+            _save_portable(model, folder)
+        else:
+            model.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        if cut is not None:
+            reshaped = getattr(model.config, "reshaped", None)
+            cut.save(folder, masks=not sparse, reshaped=reshaped)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a place where something is.
 
     Raises:
         ValueError: `path` exists and is not an empty folder.
     """
-    path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"path: {str(path)!r} exists; allowed is a new or an empty folder")
-    with new_folder(path) as folder:
+
+
+def _save_sparse(model: PreTrainedModel, cut: Cut | None, folder: Path) -> None:
+    # A tied tensor is written once, under its first name.
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    persistent = model.state_dict().keys()
+    tensors |= {name: b for name, b in model.named_buffers() if name in persistent}
+    write_sparse(folder / SPARSE, tensors, cut.masks if cut is not None else None)
+    model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+
+
+def _save_portable(model: PreTrainedModel, folder: Path) -> None:
+    name = type(model).__name__
+    model.config.auto_map = {"AutoModelForCausalLM": f"{_CODE.stem}.{name}"}
+    try:
         model.save_pretrained(folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        if cut is not None:
-            cut.save(folder)
+    finally:
+        del model.config.auto_map
+    shutil.copy(_CODE, folder / _CODE.name)
+
+
+_CODE = Path(modeling_cut.__file__)

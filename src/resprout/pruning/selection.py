@@ -1,124 +1,142 @@
-"""Selection: from scores and an amount to which units go. Pure functions of tensors.
+"""Selection: from scores and an amount to which weights go. Pure functions of tensors.
 
-The k-th smallest of hundreds of millions of scores is found exactly without joining or sorting
-them: a sorted sample brackets it, one pass counts what lies below the bracket and gathers the
-little that lies inside, and the counts prove that the k-th is there (else it is widened).
+`keep_highest` (threshold.py) chooses among all tensors together; here each matrix is by itself.
+Weights are seen as matrices (g, r, c): g groups, r output rows, c input columns. Everywhere the
+lowest scores go, and of equal scores the first in order. `held` is the mask of an earlier cut,
+True = kept: what went then goes first, counts, and never comes back.
 """
-
-import math
-from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-Score = Callable[[Tensor], Tensor]
-_CHUNK = 1 << 20  # elements looked at together: few enough to stay in the processor's cache
-_SAMPLE = 1 << 20
+from resprout.pruning.amounts import check_amount, check_pattern, count_to_cut
+from resprout.pruning.placed_scores import PlacedScore, RandomScore, WandaScore
+from resprout.pruning.threshold import Score, keep_highest
+
+__all__ = [
+    "PlacedScore",
+    "RandomScore",
+    "Score",
+    "WandaScore",
+    "keep_highest",
+    "keep_n_of_m",
+    "keep_per_layer",
+    "keep_per_row",
+    "without_lowest",
+]
+
+_CHUNK = 1 << 18  # elements looked at together
 
 
-def count_to_cut(units: int, amount: float) -> int:
-    """How many of `units` an amount asks for: the nearest whole number, as in torch's pruning.
-
-    Raises:
-        ValueError: the amount is not a fraction from 0 to 1.
-    """
-    check_amount(amount)
-    return round(float(amount) * units)
-
-
-def check_amount(amount: float) -> None:
-    """Refuse what is not a fraction from 0 to 1, and guess at a percentage."""
-    if isinstance(amount, bool) or not isinstance(amount, Real):  # numpy's numbers are Real too
-        raise ValueError(f"amount: got {amount!r}, allowed is a number from 0 to 1")
-    if not 0 <= amount <= 1:
-        hint = f"; did you mean {amount / 100:g}?" if 1 < amount <= 100 else ""
-        raise ValueError(f"amount: got {amount!r}, allowed is a fraction from 0 to 1{hint}")
-
-
-def keep_highest(weights: Sequence[Tensor], score: Score, cut: int) -> list[Tensor]:
-    """Masks that cut the `cut` lowest-scored elements of all tensors together.
+def keep_per_layer(scores: Tensor, amount: float, held: Tensor | None = None) -> Tensor:
+    """Of one tensor the lowest round(amount * elements) go.
 
     Args:
-        weights: tensors of any shapes, on any devices.
-        score: elementwise, tensor -> tensor of the same shape; called on flat chunks.
-        cut: how many elements go, of all tensors together.
+        scores: (g, r, c), or any shape.
+        amount: fraction, 0 to 1.
+        held: mask of an earlier cut, same shape.
 
     Returns:
-        One boolean mask per tensor, True = kept; exactly `cut` elements are False. Of equal
-        scores at the threshold the first in order go first.
+        Mask of the same shape, True = kept.
 
     Raises:
-        ValueError: a score is NaN (it has no place in an order).
+        ValueError: a bad amount, or a score that is NaN.
     """
-    total = sum(weight.numel() for weight in weights)
-    assert 0 <= cut <= total
-    if cut == 0:
-        return [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
-    exact = torch.float64 if any(w.dtype == torch.float64 for w in weights) else torch.float32
-
-    def scored(piece: Tensor) -> Tensor:
-        return score(piece).to(exact)  # a low precision would round the threshold
-
-    threshold, ties_to_cut = _threshold(weights, scored, cut)
-    masks = []
-    for weight in weights:
-        pieces = []
-        for piece in _pieces(weight):
-            scores = scored(piece)
-            kept = scores >= threshold
-            if ties_to_cut:
-                tied = scores == threshold
-                if (ties := int(tied.count_nonzero())) > 0:
-                    # Ties beyond the number still to cut are kept, from the last in order.
-                    kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
-                    ties_to_cut -= min(ties, ties_to_cut)
-            pieces.append(kept)
-        masks.append(torch.cat(pieces).view(weight.shape) if pieces else weight.bool())
-    return masks
+    cut = count_to_cut(scores.numel(), amount)
+    return keep_highest([scores], lambda values: values, cut, held=[held])[0]
 
 
-def _threshold(weights: Sequence[Tensor], scored: Score, cut: int) -> tuple[float, int]:
-    """The `cut`-th lowest score, and how many elements of just that score go."""
-    total = sum(weight.numel() for weight in weights)
-    step = max(1, total // _SAMPLE)
-    samples = [scored(weight.detach().flatten()[::step]).cpu() for weight in weights]
-    sample = torch.cat(samples).sort().values
-    rank = cut * len(sample) // total
-    margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
-    while True:
-        low = float(sample[rank - margin]) if rank >= margin else -math.inf
-        high = float(sample[rank + margin]) if rank + margin < len(sample) else math.inf
-        below, at_low, inside, at_high = _bracket(weights, scored, low, high)
-        if below < cut <= below + at_low:
-            return low, cut - below
-        place = cut - below - at_low
-        if 0 < place <= len(inside):
-            threshold = inside.kthvalue(place).values
-            return float(threshold), place - int((inside < threshold).sum())
-        if 0 < place <= len(inside) + at_high:
-            return high, place - len(inside)
-        margin *= 8
+def keep_per_row(scores: Tensor, amount: float, held: Tensor | None = None) -> Tensor:
+    """Of each output row the lowest int(amount * c) go: the comparison group of Wanda.
+
+    The count is that of the authors' program (Sun et al. 2023, section 3; github locuslab/wanda).
+
+    Args:
+        scores: (g, r, c); rows are the last dimension.
+        amount: fraction, 0 to 1.
+        held: mask of an earlier cut, same shape.
+
+    Returns:
+        Mask of the same shape, True = kept.
+
+    Raises:
+        ValueError: a bad amount, or a score that is NaN.
+    """
+    check_amount(amount)
+    return without_lowest(scores, int(float(amount) * scores.shape[-1]), held)
 
 
-def _bracket(
-    weights: Sequence[Tensor], scored: Score, low: float, high: float
-) -> tuple[int, int, Tensor, int]:
-    """How many scores lie below and at `low`, those strictly between, and how many at `high`."""
-    below = at_low = at_high = 0
-    inside = []
-    for weight in weights:
-        for piece in _pieces(weight):
-            scores = scored(piece)
-            if scores.sum().isnan() and scores.isnan().any():  # the sum tells first, and cheaply
-                raise ValueError("score: some weights are NaN, which has no place in an order")
-            below += int((scores < low).count_nonzero())
-            at_low += int((scores == low).count_nonzero())
-            inside.append(scores[(scores > low) & (scores < high)].cpu())
-            if high > low:
-                at_high += int((scores == high).count_nonzero())
-    return below, at_low, torch.cat(inside), at_high
+def keep_n_of_m(scores: Tensor, n: int, m: int, held: Tensor | None = None) -> Tensor:
+    """Of every m consecutive input columns the n highest stay.
+
+    A last, shorter group of k columns loses floor(k * (m - n) / m).
+
+    Args:
+        scores: (g, r, c); columns are the last dimension.
+        n: how many stay, 1 <= n < m.
+        m: how many columns stand together.
+        held: mask of an earlier cut, same shape.
+
+    Returns:
+        Mask of the same shape, True = kept.
+
+    Raises:
+        ValueError: n and m are not as above, or a score is NaN.
+    """
+    check_pattern(n, m, f"{n}:{m}")
+    columns = scores.shape[-1]
+    whole = columns // m * m
+
+    def grouped(tensor: Tensor, start: int, stop: int, size: int) -> Tensor:
+        return tensor[..., start:stop].unflatten(-1, (-1, size))  # (..., groups, size)
+
+    kept = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
+    for start, stop, size in ((0, whole, m), (whole, columns, columns - whole)):
+        if start < stop:
+            earlier = None if held is None else grouped(held, start, stop, size)
+            cut = size * (m - n) // m
+            part = without_lowest(grouped(scores, start, stop, size), cut, earlier)
+            kept[..., start:stop] = part.flatten(-2)
+    return kept
 
 
-def _pieces(weight: Tensor) -> Sequence[Tensor]:
-    return weight.detach().flatten().split(_CHUNK) if weight.numel() else ()
+def without_lowest(scores: Tensor, cut: int, held: Tensor | None = None) -> Tensor:
+    """Of each row the `cut` lowest go.
+
+    Args:
+        scores: (..., c).
+        cut: how many of each row, 0 to c.
+        held: mask of an earlier cut, same shape.
+
+    Returns:
+        Mask of the same shape, True = kept.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    columns = scores.shape[-1]
+    assert 0 <= cut <= columns
+    if scores.isnan().any():
+        raise ValueError("score: some weights are NaN, which has no place in an order")
+    if cut == 0 or scores.numel() == 0:
+        return torch.ones_like(scores, dtype=torch.bool) if held is None else held.clone()
+    rows = max(1, _CHUNK // columns)
+    flat = scores.reshape(-1, columns).split(rows)
+    masks = [None] * len(flat) if held is None else held.reshape(-1, columns).split(rows)
+    kept = [_rows_without(part, cut, mask) for part, mask in zip(flat, masks, strict=True)]
+    return torch.cat(kept).view(scores.shape)
+
+
+def _rows_without(scores: Tensor, cut: int, held: Tensor | None) -> Tensor:
+    """The same of some rows, (n, c)."""
+    if held is not None:
+        scores = scores.masked_fill(~held, -torch.inf)
+    threshold = scores.kthvalue(cut, dim=-1, keepdim=True).values  # (n, 1)
+    kept = scores > threshold
+    if int(kept.count_nonzero()) == len(kept) * (kept.shape[1] - cut):
+        return kept  # all that tie with a threshold go: no tie to break
+    tied = scores == threshold
+    if held is not None:
+        tied &= held  # what went before is no tie, though its score may be -inf as well
+    ties_to_cut = cut - (~(kept | tied)).sum(-1, keepdim=True)  # (n, 1)
+    return kept | (tied & (tied.cumsum(-1) > ties_to_cut))

@@ -172,7 +172,7 @@ def run_point(
         "achieved": cut.achieved,
         "seed": point.seed,
         "protocol": spec.protocol,
-        "parameters": parameter_counts(model, cut.prunable, cut.removed),
+        "parameters": parameter_counts(model, cut.prunable_parameters, cut.held),
         "dead_units": cut.dead_units,
         "recovered": recovers and spec.recovery.steps > 0,
         "measures": measures,

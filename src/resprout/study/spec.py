@@ -18,9 +18,9 @@ from pydantic import (
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
 from resprout.hints import did_you_mean
+from resprout.pruning.amounts import check_amount
 from resprout.pruning.methods import method as method_named
 from resprout.pruning.protocols import ProtocolName
-from resprout.pruning.selection import check_amount
 from resprout.train.options import SharedTraining, TrainingOptions
 
 MeasureName = Literal["loss", "text"]

@@ -1,7 +1,11 @@
-"""`recover`: training after a cut, its mask held."""
+"""`recover`: training after a cut, its mask held, at once or while the cut grows."""
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,8 +15,15 @@ from transformers import PreTrainedModel
 
 from resprout.data.tokens import Tokens, TokenSet
 from resprout.pruning.cut import Cut
-from resprout.train.options import TrainingOptions, one_line
+from resprout.train.distillation import DistillationLoss
+from resprout.train.gradual import GradualCut, Schedule, check_schedule, check_whole
+from resprout.train.masks import HoldMasks, masks_digest
+from resprout.train.options import Precision, TrainingOptions, one_line
+from resprout.train.running import Running
 from resprout.train.trainer import TrainingResult, train
+from resprout.train.work_folder import ids_digest, weights_digest, work_in
+
+Recut = Callable[[PreTrainedModel, float, Cut | None], Cut]
 
 
 def recover(
@@ -27,6 +38,17 @@ def recover(
     warmup_steps: int = 0,
     weight_decay: float = 0.01,
     seed: int = 0,
+    schedule: Schedule = "one-shot",
+    amount: float | None = None,
+    recut: Recut | None = None,
+    ramp_steps: int | None = None,
+    every: int | None = None,
+    teacher: PreTrainedModel | None = None,
+    temperature: float = 2.0,
+    distillation_weight: float = 0.5,
+    precision: Precision = "auto",
+    work_folder: str | Path | None = None,
+    checkpoint_every: int | None = None,
 ) -> TrainingResult:
     """Train a cut model in place; what was cut stays zero to the bit.
 
@@ -44,13 +66,93 @@ def recover(
         warmup_steps: linear warm-up before that.
         weight_decay: on matrices.
         seed: of the order of the windows.
+        schedule: `one-shot` holds `cut` as it is; `linear` and `cubic` let it grow to `amount`
+            along the first steps (`gradual.amount_at`).
+        amount: at the end of the ramp, at least what `cut` asked for.
+        recut: (model, amount, the cut so far or None) -> the cut of that amount, which cuts all
+            that was cut before; deterministic.
+        ramp_steps: of the ramp; default three quarters of `steps`.
+        every: steps between two cuts of the ramp; default a twentieth of it.
+        teacher: an uncut model to learn from too (`distillation.DistillationLoss`, which says
+            what it costs in memory); not changed, but moved to the model's device.
+        temperature: of the distillation, above 0.
+        distillation_weight: of its part in the loss, 0 to 1.
+        precision: of the arithmetic: `auto` (bf16 on a GPU that has it, else fp32), `fp32` or `bf16`
+            (autocast); weights stay fp32.
+        work_folder: where checkpoints go. The same call on the same model then goes on where a
+            killed one was; they are removed when all is done. None: there are none.
+        checkpoint_every: steps between them; default a tenth of `steps`.
+
+    Returns:
+        What training did; `cut` of it is what is held now: the one given, or the ramp's last.
 
     Raises:
         ValueError: the folder is not prepared data, a token lies outside the model's embedding,
-            the model is not in fp32, or a number is out of range.
+            the model is not in fp32, the teacher has another vocabulary, `work_folder` holds
+            another recovery, or a number is out of range.
         FloatingPointError: the loss became not finite.
     """
-    ids = _token_ids(tokens)
+    work = check_recovery(**locals())
+    with _work_folder(work) as folder:
+        result = train(
+            model,
+            work.ids,
+            work.window,
+            work.options,
+            seed,
+            folder,
+            model.device,
+            masks=work.masks,
+            running=Running(precision=precision),
+            loss_function=work.loss,
+        )
+    held = work.masks.cut if isinstance(work.masks, GradualCut) else cut
+    return replace(result, cut=held)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A recovery that was checked, ready to be done; `request` says all that determines it."""
+
+    ids: Tokens
+    window: int
+    options: TrainingOptions
+    masks: HoldMasks | None
+    loss: DistillationLoss | None
+    folder: Path | None
+    request: Callable[[], dict[str, Any]]
+
+
+def check_recovery(
+    model: PreTrainedModel,
+    cut: Cut | None,
+    tokens: str | Path | TokenSet | ArrayLike,
+    steps: int,
+    window: int | None,
+    batch_windows: int,
+    learning_rate: float,
+    warmup_steps: int,
+    weight_decay: float,
+    seed: int,
+    schedule: Schedule,
+    amount: float | None,
+    recut: Recut | None,
+    ramp_steps: int | None,
+    every: int | None,
+    teacher: PreTrainedModel | None,
+    temperature: float,
+    distillation_weight: float,
+    precision: Precision,
+    work_folder: str | Path | None,
+    checkpoint_every: int | None,
+) -> Recovery:
+    """Check all that `recover` was given, before anything is done.
+
+    Raises:
+        ValueError: as `recover`.
+    """
+    opened = TokenSet.open(Path(tokens)) if isinstance(tokens, str | Path) else tokens
+    ids = _token_ids(opened)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if int(ids.max()) >= rows:
         raise ValueError(
@@ -62,6 +164,10 @@ def recover(
     limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", 1024)
     if window is not None and not (isinstance(window, int) and 1 <= window <= limit):
         raise ValueError(f"window: got {window}, allowed is 1 to the model's {limit} positions")
+    check_whole("seed", seed, 0)
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise ValueError(f"precision: got {precision!r}, allowed are {allowed}")
     try:
         options = TrainingOptions(
             steps=steps,
@@ -72,23 +178,71 @@ def recover(
         )
     except ValidationError as error:
         raise ValueError(one_line(error)) from error
-    with tempfile.TemporaryDirectory(prefix="resprout-") as work:
-        return train(
-            model,
-            ids,
-            window or min(limit, 1024),
-            options,
-            seed,
-            Path(work) / "recovery",
-            model.device,
-            masks=cut.masks if cut is not None else None,
-        )
+    if checkpoint_every is not None:
+        check_whole("checkpoint_every", checkpoint_every, 1)
+        if work_folder is None:
+            raise ValueError("checkpoint_every: needs a work_folder for the checkpoints")
+    if work_folder is not None:
+        saved = {"checkpoint_every": checkpoint_every or max(1, steps // 10)}
+        options = options.model_copy(update=saved)
+    masks = _holder(model, cut, schedule, amount, recut, ramp_steps, every)
+    if masks is not None:
+        masks.check(model, steps, sharded=False)
+    loss = None
+    if teacher is not None:
+        loss = DistillationLoss(teacher, temperature, distillation_weight)
+        loss.check(model)
+    length = window or min(limit, 1024)
+
+    def request() -> dict[str, Any]:
+        return {
+            "model": weights_digest(model),
+            "tokens": opened.digest if isinstance(opened, TokenSet) else ids_digest(ids),
+            "window": length,
+            "seed": int(seed),
+            "options": options.identity(),
+            "precision": precision,
+            "cut": None if cut is None else masks_digest(cut.masks),
+            "schedule": schedule,
+            "amount": None if amount is None else float(amount),
+            "ramp": list(masks.ramp(steps)) if isinstance(masks, GradualCut) else None,
+            "teacher": None if teacher is None else weights_digest(teacher),
+            "distillation": None if loss is None else [loss.temperature, loss.weight],
+        }
+
+    folder = Path(work_folder) if work_folder is not None else None
+    return Recovery(ids, length, options, masks, loss, folder, request)
 
 
-def _token_ids(tokens: str | Path | TokenSet | ArrayLike) -> Tokens:
+def _holder(
+    model: PreTrainedModel,
+    cut: Cut | None,
+    schedule: Schedule,
+    amount: float | None,
+    recut: Recut | None,
+    ramp_steps: int | None,
+    every: int | None,
+) -> HoldMasks | None:
+    """What holds the masks: as they are, or growing along a ramp."""
+    check_schedule(schedule)
+    ramp = {"amount": amount, "recut": recut, "ramp_steps": ramp_steps, "every": every}
+    if schedule == "one-shot":
+        given = [name for name, value in ramp.items() if value is not None]
+        if given:
+            raise ValueError(f"{given[0]}: only a schedule linear or cubic has it, not one-shot")
+        return HoldMasks(cut.masks) if cut is not None else None
+    if amount is None or recut is None:
+        lacking = "amount" if amount is None else "recut"
+        raise ValueError(f"schedule: got {schedule!r}, which needs {lacking} too")
+
+    def again(amount: float, before: Cut | None) -> Cut:
+        return recut(model, amount, before)
+
+    return GradualCut(again, cut, schedule, amount, ramp_steps, every)
+
+
+def _token_ids(tokens: TokenSet | ArrayLike) -> Tokens:
     """The training ids of whatever form the tokens came in."""
-    if isinstance(tokens, str | Path):
-        return TokenSet.open(Path(tokens)).train.tokens
     if isinstance(tokens, TokenSet):
         return tokens.train.tokens
     ids = np.asarray(tokens)
@@ -98,3 +252,14 @@ def _token_ids(tokens: str | Path | TokenSet | ArrayLike) -> Tokens:
             "allowed are two or more ids, (n,) integers from 0"
         )
     return ids
+
+
+@contextmanager
+def _work_folder(work: Recovery) -> Iterator[Path]:
+    """Where checkpoints go: one's own folder or a temporary one."""
+    if work.folder is not None:
+        with work_in(work.folder, "recovery", work.request) as place:
+            yield place
+    else:
+        with tempfile.TemporaryDirectory(prefix="resprout-") as temporary:
+            yield Path(temporary) / "recovery"

@@ -15,9 +15,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 
 from resprout.data.tokens import Tokens
+from resprout.models.loss import LossFunction
 from resprout.models.quiet import quiet_transformers
+from resprout.pruning.cut import Cut
 from resprout.train.callbacks import Bar, FiniteLosses, LogWhenSaving
 from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
+from resprout.train.distillation import DistillationLoss
 from resprout.train.masks import HoldMasks
 from resprout.train.memory import freed_memory_kept
 from resprout.train.options import TrainingOptions
@@ -41,6 +44,7 @@ class TrainingResult:
         validation: (step, held-out nats per token).
         history: the log with all its figures.
         state: the weights, where the model itself is spread over devices; else None.
+        cut: what `recover` held at the end; None where nothing was cut.
     """
 
     losses: list[tuple[int, float]]
@@ -49,6 +53,7 @@ class TrainingResult:
     validation: list[tuple[int, float]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Tensor] | None = None
+    cut: Cut | None = None
 
 
 def train(
@@ -59,11 +64,12 @@ def train(
     seed: int,
     work_folder: Path,
     device: torch.device,
-    masks: dict[str, Tensor] | None = None,
+    masks: dict[str, Tensor] | HoldMasks | None = None,
     running: Running | None = None,
     validation: Validation | None = None,
     meter: Meter | None = None,
     notice: Notice = lambda line: None,
+    loss_function: LossFunction | None = None,
 ) -> TrainingResult:
     """Train in place.
 
@@ -75,13 +81,17 @@ def train(
         seed: of the order of the data (and of dropout).
         work_folder: where checkpoints go; an unfinished run there is continued.
         device: where to train.
-        masks: parameter name -> boolean tensor, True = kept; the rest stays zero to the bit.
+        masks: parameter name -> boolean tensor, True = kept; the rest stays zero to the bit. Or
+            masks that grow (`GradualMasks`).
         running: how it is run; none of it changes what is learned but for rounding.
         validation: taken every `running.evaluate_every` steps and at the end.
         meter: counts tokens per second.
         notice: told of checkpoints that are broken.
+        loss_function: (model, inputs (B, T), targets (B, T)) -> scalar, in place of the shared
+            loss; validation stays with that.
 
     Raises:
+        ValueError: the masks do not fit the model, or the loss's teacher does not.
         FloatingPointError: the loss is not finite; the message says at which step.
         MemoryError: the device has too little memory; the message says at which step.
     """
@@ -89,12 +99,17 @@ def train(
     if options.steps == 0:
         return TrainingResult([], 0, 0.0)
     running = running or Running()
+    holder = HoldMasks(masks) if isinstance(masks, dict) else masks
+    if holder is not None:
+        holder.check(model, options.steps, running.sharding == "fsdp" and process_count() > 1)
+    if isinstance(loss_function, DistillationLoss):
+        loss_function.check(model)
     arguments = _arguments(options, seed, work_folder, device, running, validation is not None)
     per_step = options.batch_windows * options.accumulation * arguments.world_size
     dataset = WindowDataset(tokens, window, options.steps * per_step, seed, options.order)
     callbacks: list[TrainerCallback] = [LogWhenSaving(), KeepCheckpoints(running.keep_checkpoints)]
-    if masks is not None:
-        callbacks.append(HoldMasks(masks))
+    if holder is not None:
+        callbacks.insert(0, holder)  # what it writes into a checkpoint comes before the marker
     if sys.stderr.isatty() and arguments.process_index == 0:
         callbacks.append(Bar())
     finite = FiniteLosses()
@@ -107,6 +122,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.finite, trainer.validation, trainer.meter = finite, validation, meter
+    trainer.loss_function = loss_function
     memory = freed_memory_kept() if device.type == "cpu" else contextlib.nullcontext(False)
     with memory, quiet_transformers(), _changed(model, running), _memory_told(trainer):
         trainer.train(resume_from_checkpoint=_checkpoint_for_all(work_folder, notice))

@@ -36,7 +36,7 @@ class WindowDataset(Dataset[dict[str, Tensor]]):
 
 
 class WindowTrainer(Trainer):
-    """The one trainer. `finite`, `validation` and `meter` are given to it before it starts."""
+    """The one trainer. What is declared first here is given to it before it starts."""
 
     finite: FiniteLosses
     control: TrainerControl
@@ -51,7 +51,7 @@ class WindowTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The shared loss; the chunked one where it equals the model's own logits."""
+        """The loss it was given, or the shared one: in chunks where the head is a plain product."""
         ids, targets = inputs["input_ids"], inputs["targets"]
         # accelerate puts autocast around the model's own forward only; the loss may go past it.
         with self.accelerator.autocast():

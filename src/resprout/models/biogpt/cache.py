@@ -5,7 +5,7 @@ the last inputs of its temporal convolution. One cache layer belongs to one neur
 pass 0 of all neurons in order, then pass 1. They live in transformers' own `DynamicCache` or
 `StaticCache`, so `generate`, beam search and assisted decoding treat them as any other.
 
-Shapes: B batch, n branches, d branch width, D = n * d, T new positions, S positions in all.
+Shapes: B batch, n branches, d branch width, W = n * d, T new positions, S positions in all.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ class NeuronCache(DynamicLayer):
         super().__init__(**kwargs)
         self.keys: Tensor | None = None  # (B, n, S, d)
         self.values: Tensor | None = None  # (B, n, S, d)
-        self.conv_inputs: Tensor | None = None  # (B, S, D)
+        self.conv_inputs: Tensor | None = None  # (B, S, W)
         self._rooms: dict[str, Tensor] = {}
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -55,8 +55,8 @@ class NeuronCache(DynamicLayer):
         return None if self.values is None else self.values[:, :, -1:]
 
     def with_conv_inputs(self, a: Tensor, taps: int) -> Tensor:
-        """Append the convolution's inputs `a` (B, D, T) to the `taps` - 1 before them (0 where
-        there are none): (B, D, taps - 1 + T).
+        """Append the convolution's inputs `a` (B, W, T) to the `taps` - 1 before them (0 where
+        there are none): (B, W, taps - 1 + T).
         """
         T = a.shape[-1]
         self.conv_inputs = self._append("conv_inputs", a.transpose(1, 2))
@@ -138,7 +138,7 @@ class StaticNeuronCache(StaticLayer):
 
     def __init__(self, max_cache_len: int, **kwargs: Any):
         super().__init__(max_cache_len=max_cache_len, **kwargs)
-        self.conv_inputs: Tensor | None = None  # (B, D, taps - 1): the last ones
+        self.conv_inputs: Tensor | None = None  # (B, W, taps - 1): the last ones
         self.trace: Tensor | None = None  # (B, n, 1, d): the last enriched value
 
     def update(

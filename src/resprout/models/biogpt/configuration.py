@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .layout import cortical_layout, feedback_pairs
+from .layout import Entry, branches_of, cortical_layout, entry_of, feedback_pairs
 
 NMDA_MODES = ("off", "trace")
 START_VALUES = ("published", "scaled")
@@ -29,7 +29,7 @@ class BioGPTConfig(PreTrainedConfig):
 
     Args:
         vocab_size: V, rows of the token embedding and of the (untied) head.
-        hidden_size: D, model width; every branch count must divide it.
+        hidden_size: D, model width; every plain branch count must divide it.
         num_hidden_layers: L, cortical layers.
         max_position_embeddings: longest context, in tokens.
         soma_expansion: width of the soma FFN as a multiple of D.
@@ -40,7 +40,9 @@ class BioGPTConfig(PreTrainedConfig):
         nmda: `off` (as published: the decays are carried, and unused) or `trace` (values are
             enriched by an exponentially decaying trace of earlier ones).
         init: start values of a new model: `published`, or `scaled`, which learn faster.
-        cortical_layout: branch counts per neuron per layer; None = the published rule.
+        cortical_layout: an entry per neuron per layer: a branch count n, for branches of width
+            D / n, or a pair `[n, d]`, for n branches of any width d. A pair with n * d = D becomes
+            the plain count. None = the published rule.
         feedback_pairs: [source layer, target layer] pairs; None = the published rule.
 
     Raises:
@@ -69,7 +71,7 @@ class BioGPTConfig(PreTrainedConfig):
     n_passes: int = 1
     nmda: str = "off"
     init: str = "published"
-    cortical_layout: list[list[int]] | None = None
+    cortical_layout: list[list[Entry]] | None = None
     feedback_pairs: list[list[int]] | None = None
     layer_norm_eps: float = 1e-5
     use_cache: bool = True
@@ -85,7 +87,7 @@ class BioGPTConfig(PreTrainedConfig):
                 setattr(self, field, kwargs.pop(alias))
         for field in _WHOLE_NUMBERS:
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not _is_count(value):
                 raise ValueError(f"{field}: got {value!r}, allowed is a whole number above 0")
         for field, low, high in _RANGES:
             value = getattr(self, field)
@@ -112,6 +114,11 @@ class BioGPTConfig(PreTrainedConfig):
         self.feedback_pairs = _lists(self.feedback_pairs)
         self._check_layout(self.cortical_layout)
         self._check_feedback(self.feedback_pairs)
+        D = self.hidden_size
+        self.cortical_layout = [
+            [entry_of(*branches_of(entry, D), D) for entry in entries]
+            for entries in self.cortical_layout
+        ]
         super().__post_init__(**kwargs)
 
     @property
@@ -119,25 +126,32 @@ class BioGPTConfig(PreTrainedConfig):
         """Hidden width of the soma FFN."""
         return int(self.soma_expansion * self.hidden_size)
 
-    def _check_layout(self, layout: list[list[int]]) -> None:
+    def _check_layout(self, layout: list[list[Entry]]) -> None:
         if not isinstance(layout, list) or not all(isinstance(row, list) for row in layout):
             raise ValueError(
-                f"cortical_layout: got {layout!r}, allowed is a list of branch counts per layer"
+                f"cortical_layout: got {layout!r}, allowed is a list of branch counts or pairs "
+                "[branches, width] per layer"
             )
         if len(layout) != self.num_hidden_layers:
             raise ValueError(
                 f"cortical_layout: got {len(layout)} layers, allowed is one list for each of the "
                 f"num_hidden_layers={self.num_hidden_layers}"
             )
-        for layer, counts in enumerate(layout):
-            if not counts:
+        for layer, entries in enumerate(layout):
+            if not entries:
                 raise ValueError(f"cortical_layout: layer {layer} has no neuron, needs at least 1")
-            for count in counts:
-                whole = isinstance(count, int) and not isinstance(count, bool)
-                if not whole or count < 1 or self.hidden_size % count:
+            for entry in entries:
+                if isinstance(entry, list):
+                    if len(entry) != 2 or not all(map(_is_count, entry)):
+                        raise ValueError(
+                            f"cortical_layout: layer {layer} has a neuron of {entry!r}, allowed is "
+                            "a pair [branches, width] of whole numbers above 0"
+                        )
+                elif not _is_count(entry) or self.hidden_size % entry:
                     raise ValueError(
-                        f"cortical_layout: layer {layer} has a neuron of {count!r} branches, "
-                        f"allowed are divisors of hidden_size={self.hidden_size}"
+                        f"cortical_layout: layer {layer} has a neuron of {entry!r} branches, "
+                        f"allowed are divisors of hidden_size={self.hidden_size} and pairs "
+                        "[branches, width]"
                     )
 
     def _check_feedback(self, pairs: list[list[int]]) -> None:
@@ -153,6 +167,11 @@ class BioGPTConfig(PreTrainedConfig):
                 )
         if len({tuple(pair) for pair in pairs}) != len(pairs):
             raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is each pair once")
+
+
+def _is_count(value: Any) -> bool:
+    """Whether this is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _lists(value: Any) -> Any:

@@ -45,7 +45,7 @@ class BioGPTModel(BioGPTPreTrainedModel):
         self.pos_emb = nn.Embedding(config.max_position_embeddings, D)
         layout = config.cortical_layout or []
         self.neurons_per_pass = sum(map(len, layout))
-        self.layers = nn.ModuleList(CorticalLayer(config, counts) for counts in layout)
+        self.layers = nn.ModuleList(CorticalLayer(config, entries) for entries in layout)
         # Present (and counted) with one pass too, as published; used only with two.
         self.feedback_connections = nn.ModuleDict(
             {

@@ -1,6 +1,7 @@
 """The dendritic layer: neurons made of branches, side by side on one input.
 
-Shapes: B batch, T time, D model width, n branches of a neuron, d = D / n branch width.
+Shapes: B batch, T time, D model width, n branches of a neuron, d their width, W = n * d the
+neuron's inner width, which is D unless the layout says otherwise.
 The formulas and the parameters' names are those of the published BioGPT program. Every matrix is
 applied by calling its module, so hooks, adapters (LoRA) and parametrisations on them take effect.
 """
@@ -13,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import causal_attention
 from .configuration import BioGPTConfig
+from .layout import Entry, branches_of
 from .linear import Linear
 from .trace import enrich
 
@@ -51,23 +53,36 @@ class BranchConv1d(nn.Conv1d):
         return torch.baddbmm(bias, weight, x.flatten(0, 1)).view(B, -1, T)
 
 
+class BranchNorm(nn.GroupNorm):
+    """`nn.GroupNorm` over positions as rows, (N, W) -> (N, W), a single row of branches of width 1
+    too, such as decoding gives it, which torch refuses.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Norm each row's branches by themselves."""
+        if self.num_groups == self.num_channels and input.shape[0] == 1:
+            return super().forward(input.expand(2, -1))[:1]
+        return super().forward(input)
+
+
 class DendriticNeuron(nn.Module):
     """One cell, (B, T, D) -> (B, T, D): branches that attend, remember and digest, then a soma."""
 
-    def __init__(self, config: BioGPTConfig, branches: int):
+    def __init__(self, config: BioGPTConfig, branches: int, branch_width: int):
         super().__init__()
         D, e = config.hidden_size, config.branch_expansion
-        self.branches = branches
+        W = branches * branch_width
+        self.branches, self.branch_width = branches, branch_width
         self.taps = config.conv_kernel_size
         self.nmda = config.nmda == "trace"
-        self.qkv = Linear(D, 3 * D, bias=False)
+        self.qkv = Linear(D, 3 * W, bias=False)
         # One decay per channel; published checkpoints have it also where it is not used.
-        self.nmda_decay = nn.Parameter(torch.empty(1, branches, 1, D // branches))
-        self.temporal_conv = BranchConv1d(D, D, self.taps, groups=branches)
-        self.ff_up = BranchConv1d(D, e * D, 1, groups=branches)
-        self.ff_down = BranchConv1d(e * D, D, 1, groups=branches)
-        self.branch_norm = nn.GroupNorm(branches, D, eps=config.layer_norm_eps)
-        self.soma_proj = Linear(D, D, bias=False)
+        self.nmda_decay = nn.Parameter(torch.empty(1, branches, 1, branch_width))
+        self.temporal_conv = BranchConv1d(W, W, self.taps, groups=branches)
+        self.ff_up = BranchConv1d(W, e * W, 1, groups=branches)
+        self.ff_down = BranchConv1d(e * W, W, 1, groups=branches)
+        self.branch_norm = BranchNorm(branches, W, eps=config.layer_norm_eps)
+        self.soma_proj = Linear(W, D, bias=False)
         self.ln_soma = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.soma_ffn = nn.Sequential(
             Linear(D, config.soma_width),
@@ -94,6 +109,7 @@ class DendriticNeuron(nn.Module):
             cell: which of the cache's layers belongs to this neuron in this pass.
         """
         B, T, D = h.shape
+        W = self.branches * self.branch_width
         past = None if past_key_values is None else past_key_values.layers[cell]
         q, k, v = self.qkv(h).view(B, T, 3, self.branches, -1).permute(2, 0, 3, 1, 4)  # (B,n,T,d)
         if self.nmda:
@@ -103,14 +119,14 @@ class DendriticNeuron(nn.Module):
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, cell)
         a = causal_attention(q, k, v, attention_mask)
-        a = a.transpose(2, 3).reshape(B, D, T)  # channels, branch-major
+        a = a.transpose(2, 3).reshape(B, W, T)  # channels, branch-major
         if token_mask is not None:
             # The convolution must see zeros at padding, as it does before the first token.
             a = a.masked_fill(~token_mask[:, None], 0)
         seen = F.pad(a, (self.taps - 1, 0)) if past is None else past.with_conv_inputs(a, self.taps)
         c = a + self.temporal_conv(seen)
         f = self.ff_down(F.gelu(self.ff_up(c)))
-        r = (a + f).transpose(1, 2).reshape(B * T, D)  # each position normed by itself
+        r = (a + f).transpose(1, 2).reshape(B * T, W)  # each position normed by itself
         s = self.soma_proj(self.branch_norm(r)).view(B, T, D)
         return s + self.soma_ffn(self.ln_soma(s))
 
@@ -118,13 +134,15 @@ class DendriticNeuron(nn.Module):
 class CorticalLayer(GradientCheckpointingLayer):
     """`x + sum_i softmax(w)_i * P_i neuron_i(LayerNorm(x))`, (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, config: BioGPTConfig, branch_counts: list[int]):
+    def __init__(self, config: BioGPTConfig, entries: list[Entry]):
         super().__init__()
         D = config.hidden_size
-        self.neuron_weights = nn.Parameter(torch.empty(len(branch_counts)))
+        self.neuron_weights = nn.Parameter(torch.empty(len(entries)))
         self.ln = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        self.neurons = nn.ModuleList(DendriticNeuron(config, count) for count in branch_counts)
-        self.neuron_projs = nn.ModuleList(Linear(D, D, bias=False) for _ in branch_counts)
+        self.neurons = nn.ModuleList(
+            DendriticNeuron(config, *branches_of(entry, D)) for entry in entries
+        )
+        self.neuron_projs = nn.ModuleList(Linear(D, D, bias=False) for _ in entries)
 
     def forward(
         self,

@@ -8,6 +8,7 @@ those of the configuration are the published program's.
 import pickle
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,12 @@ def write_published(model: BioGPTForCausalLM, path: str | Path) -> None:
         value, known = getattr(config, field), getattr(plain, field)
         if value != known:
             raise ValueError(f"{field}: got {value!r}, the published program knows only {known!r}")
+    for entry in chain.from_iterable(config.cortical_layout or []):
+        if not isinstance(entry, int):
+            raise ValueError(
+                f"cortical_layout: got a neuron of {entry!r} (branches, width), the published "
+                "program knows only plain branch counts"
+            )
     kept = dict(getattr(config, "published", None) or {})
     fields = {theirs: getattr(config, ours) for theirs, ours in _FIELDS.items()}
     fields["soma_ffn_expansion"] = float(config.soma_expansion)

@@ -53,13 +53,15 @@ def start_values(module: nn.Module, config: BioGPTConfig) -> None:
 
 
 def _own_position_first(neuron: DendriticNeuron, config: BioGPTConfig) -> torch.Tensor:
-    """The (3D, D) matrix of queries, keys and values with keys = queries and their size set.
+    """The (3W, D) matrix of queries, keys and values with keys = queries and their size set.
 
-    On inputs of unit variance Xavier's bound gives each query channel the variance 2D / (4D) = 1/2,
-    so a score q.q / sqrt(d) is expected to be g^2 sqrt(d) / 2 once queries are g times as large.
+    On inputs of unit variance Xavier's bound gives each query channel the variance
+    var = 2D / (D + 3W), 1/2 where W = D, so a score q.q / sqrt(d) is expected to be
+    g^2 var sqrt(d) once queries are g times as large.
     """
     queries, _, values = neuron.qkv.weight.chunk(3)
-    width = config.hidden_size // neuron.branches
+    D, W = config.hidden_size, neuron.branches * neuron.branch_width
     score = SELF_SHARE * math.log(config.max_position_embeddings)
-    queries = queries * math.sqrt(2 * score / math.sqrt(width))
+    inverse_variance = (D + 3 * W) / (2 * D)
+    queries = queries * math.sqrt(inverse_variance * score / math.sqrt(neuron.branch_width))
     return torch.cat([queries, queries, values])

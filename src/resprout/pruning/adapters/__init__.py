@@ -2,10 +2,31 @@
 
 from transformers import PreTrainedModel
 
-from resprout.pruning.adapters.base import Adapter, DeadUnit
+from resprout.pruning.adapters.base import HEAD_UNITS, Adapter, HeadUnit
 from resprout.pruning.adapters.biogpt import BioGPTAdapter
+from resprout.pruning.adapters.glu import FusedGLUAdapter, GLUAdapter
+from resprout.pruning.adapters.gpt2 import GPT2Adapter
+from resprout.pruning.adapters.gpt_neox import GPTNeoXAdapter
+from resprout.pruning.adapters.opt import OPTAdapter
 
-FAMILIES: dict[str, type[Adapter]] = {"dendritic_biogpt": BioGPTAdapter}
+_GLU = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "smollm3",
+)
+FAMILIES: dict[str, type[Adapter]] = {
+    "dendritic_biogpt": BioGPTAdapter,
+    "gpt2": GPT2Adapter,
+    "gpt_neox": GPTNeoXAdapter,
+    "opt": OPTAdapter,
+    "phi3": FusedGLUAdapter,
+    **dict.fromkeys(_GLU, GLUAdapter),
+}
 
 
 def adapter_for(model: PreTrainedModel) -> Adapter:
@@ -13,4 +34,4 @@ def adapter_for(model: PreTrainedModel) -> Adapter:
     return FAMILIES.get(model.config.model_type, Adapter)(model)
 
 
-__all__ = ["Adapter", "DeadUnit", "adapter_for"]
+__all__ = ["FAMILIES", "HEAD_UNITS", "Adapter", "HeadUnit", "adapter_for"]

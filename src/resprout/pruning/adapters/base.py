@@ -1,28 +1,44 @@
 """The adapter of any family: finds the blocks and the prunable weights by role, never by name."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from resprout.pruning.amounts import Kind
 from resprout.pruning.protocols import Protocol
+from resprout.pruning.units import Group
 
-
-@dataclass(frozen=True)
-class DeadUnit:
-    """A unit that can die: its prunable weights, and all that goes with it when it does."""
-
-    name: str
-    weights: list[str]
-    parameters: list[str]
+HeadUnit = Literal["group", "query"]
+HEAD_UNITS: tuple[HeadUnit, ...] = ("group", "query")
+_PLURALS: dict[Kind, str] = {
+    "head": "attention heads",
+    "glu_neuron": "GLU neurons",
+    "mlp_neuron": "plain MLP neurons",
+    "branch": "branches",
+    "neuron": "dendritic neurons",
+    "layer": "layers",
+}
+# Fields of configurations that hold one entry per layer.
+_PER_LAYER = ("layer_types", "no_rope_layers")
 
 
 class Adapter:
-    """Roles of a model's modules. Families override what the structure alone does not tell."""
+    """Roles of a model's modules. Families override what the structure alone does not tell.
+
+    Attributes:
+        kinds: the units above the weight that the family has.
+        dying: the kind that dead-unit removal looks at unless told otherwise.
+    """
+
+    kinds: tuple[Kind, ...] = ()
+    dying: Kind | None = None
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
+        self.config: Any = model.config.get_text_config(decoder=True)
 
     def blocks(self) -> nn.ModuleList:
         """The list of blocks: the outermost ModuleList with one entry per hidden layer.
@@ -30,8 +46,7 @@ class Adapter:
         Raises:
             ValueError: the model has no such list, so what lies inside its blocks is unknown.
         """
-        config = self.model.config.get_text_config(decoder=True)
-        layers = getattr(config, "num_hidden_layers", None)
+        layers = getattr(self.config, "num_hidden_layers", None)
         for module in self.model.modules():
             if isinstance(module, nn.ModuleList) and len(module) == layers:
                 return module
@@ -39,6 +54,10 @@ class Adapter:
             f"model: {type(self.model).__name__} has no list of {layers} blocks, "
             "so its prunable weights are unknown"
         )
+
+    def each_block(self) -> list[Any]:
+        """The blocks, of whatever class the family has."""
+        return list(self.blocks())
 
     def is_used(self, module: nn.Module) -> bool:
         """Whether the forward pass uses a module of the blocks."""
@@ -83,6 +102,88 @@ class Adapter:
             raise ValueError(f"model: {type(self.model).__name__} has no prunable weights")
         return prunable
 
-    def dead_units(self) -> list[DeadUnit]:
-        """Units that dead-unit removal looks at; none where the family has none."""
+    def groups(self, kind: Kind, head_unit: HeadUnit = "group") -> list[Group]:
+        """All units of a kind, a group per layer (or per cell, or one of all layers).
+
+        Args:
+            kind: what a unit is.
+            head_unit: where several query heads share keys and values: `group` = they go together,
+                keys and values with them; `query` = single query heads, as many from each group.
+
+        Raises:
+            ValueError: the family has no such units.
+        """
+        if kind not in self.kinds:
+            own = ", ".join(_PLURALS[k] for k in self.kinds)
+            has = f"its units are weights, {own}" if own else "only its weights can be cut"
+            raise ValueError(
+                f"method: {type(self.model).__name__} ({self.config.model_type}) has no "
+                f"{_PLURALS[kind]} that are known here; {has}"
+            )
+        if kind == "layer":
+            return [self.layer_group()]
+        return [
+            group
+            for layer, block in enumerate(self.blocks())
+            for group in self.groups_of(block, layer, kind, head_unit)
+        ]
+
+    def groups_of(
+        self, block: nn.Module, layer: int, kind: Kind, head_unit: HeadUnit
+    ) -> list[Group]:
+        """A block's units of a kind that the family has; not `layer`."""
+        raise NotImplementedError
+
+    def layer_group(self) -> Group:
+        """The blocks themselves as units."""
+        blocks = self.blocks()
+        whole = tuple((block,) for block in blocks)
+        return Group("layer", None, "all layers", len(blocks), whole=whole)
+
+    def gates(self, group: Group) -> Tensor | None:
+        """(units,) trained gates of a group's heads, where the model has such."""
+        modules = [module for module, _ in group.outputs]
+        for parent in self.model.modules():
+            gates = getattr(parent, "gates", None)
+            if isinstance(gates, Tensor) and any(m in modules for m in parent.children()):
+                return gates.detach().flatten() if gates.numel() == group.count else None
+        return None
+
+    def drop_whole(self, group: Group, kept: Tensor) -> None:
+        """Take out the modules of units that are whole modules."""
+        assert group.kind == "layer"
+        blocks = self.blocks()
+        stays = [int(unit) for unit in kept]
+        survivors = [blocks[unit] for unit in stays]
+        del blocks[:]
+        blocks.extend(survivors)
+        for name in _PER_LAYER:
+            if (value := getattr(self.config, name, None)) is not None:
+                setattr(self.config, name, [value[unit] for unit in stays])
+        self.config.num_hidden_layers = len(stays)
+        for layer, block in enumerate(survivors):
+            for module in block.modules():
+                if hasattr(module, "layer_idx"):  # their place in the cache
+                    setattr(module, "layer_idx", layer)  # noqa: B010 (not a tensor or module)
+
+    def fit_block(self, block: nn.Module) -> None:
+        """Bring a block's own numbers (how many heads) in line with its tensors."""
+
+    def uniform(self) -> list[dict[str, Any]]:
+        """Fields by which the family's configuration would say the present sizes, if it can.
+
+        One dictionary per question (heads, MLP width); a size that differs between layers has
+        none.
+        """
         return []
+
+
+def same(sizes: list[int]) -> int | None:
+    """The one size of all layers, if there is one."""
+    return sizes[0] if len(set(sizes)) == 1 else None
+
+
+def stride_of(heads: int, width: int, count: int, first: int = 0) -> Tensor:
+    """(heads, count * width): the places of each head in `count` stacked parts (Q, K, V)."""
+    one = torch.arange(heads * width).view(heads, width)
+    return torch.cat([one + first + part * heads * width for part in range(count)], dim=1)

@@ -1,0 +1,179 @@
+"""The exact selection among all tensors together: which weights lie below the k-th lowest score.
+
+The k-th smallest of hundreds of millions of scores is found exactly without joining or sorting
+them: a sorted sample brackets it, one pass counts what lies below the bracket and gathers the
+little that lies inside, and the counts prove that the k-th is there (else it is widened).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from resprout.pruning.placed_scores import PlacedScore
+
+Score = Callable[[Tensor], Tensor]
+_CHUNK = 1 << 20  # elements looked at together: few enough to stay in the processor's cache
+_SAMPLE = 1 << 20
+
+
+def keep_highest(
+    weights: Sequence[Tensor],
+    score: Score | PlacedScore,
+    cut: int,
+    *,
+    held: Sequence[Tensor | None] | None = None,
+) -> list[Tensor]:
+    """Masks that cut the `cut` lowest-scored elements of all tensors together.
+
+    Args:
+        weights: tensors of any shapes, on any devices.
+        score: elementwise, tensor -> tensor of the same shape, called on flat chunks; or a
+            `PlacedScore`.
+        cut: how many elements go, of all tensors together.
+        held: per tensor the boolean mask of an earlier cut, True = kept, or None. What went then
+            goes first, whatever its score, and counts towards `cut`; nothing comes back, so an
+            earlier cut of more than `cut` is returned as it is.
+
+    Returns:
+        One boolean mask per tensor, True = kept; exactly `cut` elements are False (or as many as
+        were before). Of equal scores at the threshold the first in order go first.
+
+    Raises:
+        ValueError: a score is NaN (it has no place in an order), or a mask or a placed score does
+            not fit its tensor.
+    """
+    total = sum(weight.numel() for weight in weights)
+    assert 0 <= cut <= total
+    if isinstance(score, PlacedScore):
+        score.check(weights)
+    earlier = _checked(weights, held)
+    gone = sum(mask.numel() - int(mask.count_nonzero()) for mask in earlier if mask is not None)
+    if cut <= gone:
+        return [
+            torch.ones_like(weight, dtype=torch.bool) if mask is None else mask.clone()
+            for weight, mask in zip(weights, earlier, strict=True)
+        ]
+    scores = _Scores(weights, score, earlier)
+    threshold, ties_to_cut = _threshold(scores, cut - gone, total - gone)
+    masks = []
+    for tensor, weight in enumerate(weights):
+        mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
+        flat = mask.view(-1)
+        for start, chunk, candidates in scores.chunks(tensor):
+            kept = torch.ge(chunk, threshold, out=flat[start : start + len(chunk)])
+            if candidates is not None:
+                kept &= candidates
+            if ties_to_cut:
+                tied = chunk == threshold
+                if candidates is not None:
+                    tied &= candidates
+                if (ties := int(tied.count_nonzero())) > 0:
+                    # Ties beyond the number still to cut are kept, from the last in order.
+                    kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
+                    ties_to_cut -= min(ties, ties_to_cut)
+        masks.append(mask)
+    return masks
+
+
+def _checked(
+    weights: Sequence[Tensor], held: Sequence[Tensor | None] | None
+) -> list[Tensor | None]:
+    """The earlier masks, each on its tensor's device."""
+    if held is None:
+        return [None] * len(weights)
+    assert len(held) == len(weights)
+    masks = []
+    for weight, mask in zip(weights, held, strict=True):
+        if mask is not None and (mask.shape != weight.shape or mask.dtype != torch.bool):
+            raise ValueError(
+                f"held: got a mask of {tuple(mask.shape)} {mask.dtype}, allowed is "
+                f"{tuple(weight.shape)} torch.bool"
+            )
+        masks.append(None if mask is None else mask.to(weight.device))
+    return masks
+
+
+class _Scores:
+    """The scores of all tensors, computed anew a chunk at a time."""
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        score: Score | PlacedScore,
+        earlier: Sequence[Tensor | None],
+    ) -> None:
+        self.weights, self.score, self.earlier = weights, score, earlier
+        double = any(weight.dtype == torch.float64 for weight in weights)
+        self.exact = torch.float64 if double else torch.float32
+
+    def _scored(self, values: Tensor, tensor: int, start: int) -> Tensor:
+        if isinstance(self.score, PlacedScore):
+            scores = self.score(values, tensor, start)
+        else:
+            scores = self.score(values)
+        return scores.to(self.exact)  # a low precision would round the threshold
+
+    def chunks(self, tensor: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """Chunk by chunk: its start, its scores (n,), and which may still go (n,); None = all."""
+        values = self.weights[tensor].detach().flatten()
+        mask = self.earlier[tensor]
+        candidates = None if mask is None else mask.flatten()
+        for start in range(0, len(values), _CHUNK):
+            place = slice(start, start + _CHUNK)
+            scores = self._scored(values[place], tensor, start)
+            yield start, scores, None if candidates is None else candidates[place]
+
+    def sample(self) -> Tensor:
+        """Every so many-th score of what may still go, sorted, on the CPU."""
+        step = max(1, sum(weight.numel() for weight in self.weights) // _SAMPLE)
+        while step > 1 and math.gcd(step, 210) > 1:
+            step += 1  # a factor in common with the rows' length would always see the same columns
+        samples = []
+        for tensor, weight in enumerate(self.weights):
+            if weight.numel() == 0:
+                continue
+            scores = self._scored(weight.detach().flatten()[::step], tensor, -step)
+            mask = self.earlier[tensor]
+            samples.append((scores if mask is None else scores[mask.flatten()[::step]]).cpu())
+        return torch.cat(samples).sort().values
+
+
+def _threshold(scores: _Scores, cut: int, candidates: int) -> tuple[float, int]:
+    """The `cut`-th lowest score of the candidates, and how many of just that score go."""
+    sample = scores.sample()
+    rank = cut * len(sample) // candidates
+    margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
+    while True:
+        low = float(sample[rank - margin]) if rank >= margin else -math.inf
+        high = float(sample[rank + margin]) if rank + margin < len(sample) else math.inf
+        below, at_low, inside, at_high = _bracket(scores, low, high)
+        if below < cut <= below + at_low:
+            return low, cut - below
+        place = cut - below - at_low
+        if 0 < place <= len(inside):
+            threshold = inside.kthvalue(place).values
+            return float(threshold), place - int((inside < threshold).sum())
+        if 0 < place <= len(inside) + at_high:
+            return high, place - len(inside)
+        margin *= 8
+
+
+def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, int, Tensor, int]:
+    """How many scores lie below and at `low`, those strictly between, and how many at `high`."""
+    below = at_low = at_high = 0
+    inside = []
+    for tensor in range(len(scores.weights)):
+        for _, chunk, candidates in scores.chunks(tensor):
+            if chunk.sum().isnan() and chunk.isnan().any():  # the sum tells first, and cheaply
+                raise ValueError("score: some weights are NaN, which has no place in an order")
+            if candidates is not None:
+                chunk = chunk[candidates]
+            below += int((chunk < low).count_nonzero())
+            near = chunk[(chunk >= low) & (chunk <= high)]  # few, so that the rest is cheap
+            at_low += int((near == low).count_nonzero())
+            inside.append(near[(near > low) & (near < high)].cpu())
+            if high > low:
+                at_high += int((near == high).count_nonzero())
+    return below, at_low, torch.cat(inside), at_high

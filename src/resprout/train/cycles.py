@@ -1,0 +1,196 @@
+"""`prune_and_recover`: a cut in one go, along a ramp, or in cycles of cutting and recovering."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from transformers import PreTrainedModel
+
+from resprout.data.tokens import TokenSet
+from resprout.pruning.api import prune, windows_for
+from resprout.pruning.cut import Cut
+from resprout.pruning.request import read_request
+from resprout.train.checkpoints import (
+    WEIGHTS,
+    last_complete,
+    mark_complete,
+    read_weights,
+    write_weights,
+    writing,
+)
+from resprout.train.gradual import Schedule, check_schedule, check_whole
+from resprout.train.processes import process_count
+from resprout.train.recovery import Recovery, check_recovery, recover
+from resprout.train.work_folder import work_in
+
+
+def prune_and_recover(
+    model: PreTrainedModel,
+    method: str,
+    amount: float,
+    tokens: str | Path | TokenSet | ArrayLike,
+    steps: int,
+    *,
+    schedule: Schedule = "one-shot",
+    cycles: int = 1,
+    prune_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    work_folder: str | Path | None = None,
+    **recovery: Any,
+) -> Cut:
+    """Cut a model by masks and train it, in place.
+
+    With `cycles` K, cycle k cuts to amount * k / K, on the weights as the cycles before left them,
+    and recovers with all masks held (Han et al. 2015, section 3, "iterative pruning"). Each
+    recovery runs the whole schedule of the learning rate again (Renda, Frankle and Carbin 2020,
+    "learning rate rewinding") on windows in an order of its own. With a schedule other than
+    `one-shot` the cut grows within one recovery (`gradual.amount_at`).
+
+    Args:
+        model: in fp32, on its device.
+        method: of `prune`.
+        amount: fraction of the prunable weights to cut in the end, 0 to 1.
+        tokens: as in `recover`.
+        steps: optimiser steps in all; a K-th of them in each cycle, the remainder in the last.
+        schedule: `one-shot`, `linear` or `cubic`.
+        cycles: K, 1 or more; more than one only with `one-shot`.
+        prune_options: further arguments of `prune`, masks only: a removal comes afterwards, from
+            the last cut. Calibration text is read once.
+        seed: of the order of the windows; cycles after the first derive theirs from it.
+        work_folder: where checkpoints and the outcomes of finished cycles go. The same call on the
+            same model then goes on where a killed one was; all is removed when all is done.
+        recovery: further arguments of `recover`.
+
+    Returns:
+        The last cut, whose masks are held.
+
+    Raises:
+        ValueError: as `prune` and `recover`; cycles with a schedule; fewer steps than cycles; a
+            pattern such as 2:4, whose amount cannot grow, with any of them.
+        TypeError: `recovery` holds what `recover` has not, or `prune_options` what `prune` has not.
+    """
+    check_schedule(schedule)
+    check_whole("cycles", cycles, 1)
+    check_whole("steps", steps, cycles if cycles > 1 or schedule != "one-shot" else 0)
+    if cycles > 1 and schedule != "one-shot":
+        raise ValueError(f"cycles: got {cycles} with schedule {schedule!r}, allowed is 1 with it")
+    if cycles > 1 and work_folder is not None and process_count() > 1:
+        raise ValueError(f"work_folder: got one for {cycles} cycles, allowed in one process only")
+    grows = cycles > 1 or schedule != "one-shot"
+    options, calibration = _prune_options(model, method, amount, dict(prune_options or {}), grows)
+
+    def cut_to(model: PreTrainedModel, amount: float, before: Cut | None) -> Cut:
+        earlier: dict[str, Any] = {} if before is None else {"previous": before}
+        return prune(model, method, amount, **options, **earlier)
+
+    ramp: dict[str, Any] = {}
+    if schedule != "one-shot":
+        ramp = {"schedule": schedule, "amount": amount, "recut": cut_to}
+    more = {**recovery, **ramp}
+    call = signature(recover).bind(
+        model, None, tokens, steps // cycles, seed=seed, work_folder=work_folder, **more
+    )
+    call.apply_defaults()
+    checked = check_recovery(**call.arguments)
+    if cycles == 1:
+        cut = None if ramp else cut_to(model, amount, None)
+        more |= {"seed": seed, "work_folder": work_folder}
+        result = recover(model, cut, tokens, steps, **more)
+        assert result.cut is not None
+        return result.cut
+    request = {
+        "method": method, "amount": float(amount), "cycles": cycles, "steps": steps,
+        "prune_options": {name: _plain(value) for name, value in options.items()},
+        "calibration": calibration,
+    }  # fmt: skip
+    with _place(checked, request) as place:
+        begun, cut = _finished_cycle(model, place)
+        for cycle in range(begun + 1, cycles + 1):
+            last = cycle == cycles
+            cut = cut_to(model, amount if last else amount * cycle / cycles, cut)
+            own = steps // cycles + (steps % cycles if last else 0)
+            more |= {"seed": _cycle_seed(seed, cycle)}
+            if place is not None:
+                more |= {"work_folder": place / f"cycle-{cycle}"}
+            recover(model, cut, tokens, own, **more)
+            if place is not None:
+                _keep_cycle(model, cut, place, cycle)
+    assert cut is not None
+    return cut
+
+
+def _prune_options(
+    model: PreTrainedModel, method: str, amount: float, options: dict[str, Any], grows: bool
+) -> tuple[dict[str, Any], str | None]:
+    """The options with their calibration text read, and its digest; all checked.
+
+    Raises:
+        ValueError, TypeError: see `prune_and_recover`.
+    """
+    for name in ("method", "amount", "previous"):
+        if name in options:
+            raise ValueError(f"prune_options: got {name!r}, which is not theirs to say")
+    signature(prune).bind(model, method, amount, **options)
+    known = signature(read_request).parameters
+    own = {name: value for name, value in options.items() if name in known}
+    request = read_request(model, method, amount, **own)
+    if request.cut != "mask":
+        raise ValueError(f"cut: got {request.cut!r}, allowed is mask; remove the units afterwards")
+    if grows and ":" in request.scope:
+        raise ValueError(
+            f"method: got {method!r} with the pattern {request.scope}, whose amount cannot grow; "
+            "allowed is one cycle with the schedule one-shot"
+        )
+    tokenizer = options.pop("tokenizer", None)
+    windows = windows_for(model, request, options.pop("calibration", None), tokenizer)
+    if windows is None:
+        return options, None
+    return options | {"calibration": windows}, windows.digest
+
+
+@contextmanager
+def _place(checked: Recovery, request: dict[str, Any]) -> Iterator[Path | None]:
+    """Where the outcomes of cycles go; None: nowhere."""
+    if checked.folder is None:
+        yield None
+        return
+    with work_in(checked.folder, "cycles", lambda: checked.request() | request) as place:
+        yield place
+
+
+def _keep_cycle(model: PreTrainedModel, cut: Cut, place: Path, cycle: int) -> None:
+    """Write what a cycle came to, then remove what the one before did."""
+    with writing(f"the outcome of cycle {cycle}"):
+        folder = place / f"checkpoint-{cycle}"
+        folder.mkdir(parents=True)
+        write_weights(model.state_dict(), folder / WEIGHTS)
+        cut.save(folder)
+        mark_complete(folder)
+    shutil.rmtree(place / f"checkpoint-{cycle - 1}", ignore_errors=True)
+
+
+def _finished_cycle(model: PreTrainedModel, place: Path | None) -> tuple[int, Cut | None]:
+    """The last cycle that a killed run finished, its weights put into the model, and its cut."""
+    found = last_complete(place) if place is not None else None
+    if found is None:
+        return 0, None
+    read_weights(model, found / WEIGHTS)
+    return int(found.name.rpartition("-")[2]), Cut.load(found)
+
+
+def _cycle_seed(seed: int, cycle: int) -> int:
+    """The first cycle's is `seed`: one cycle is as no cycles; others are unlike any small seed."""
+    if cycle == 1:
+        return seed
+    return int(np.random.SeedSequence((seed, cycle)).generate_state(1)[0])
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it; of other things only what they are."""
+    plain = value is None or isinstance(value, str | int | float | bool)
+    return value if plain else type(value).__name__

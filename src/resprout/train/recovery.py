@@ -77,8 +77,8 @@ def recover(
             what it costs in memory); not changed, but moved to the model's device.
         temperature: of the distillation, above 0.
         distillation_weight: of its part in the loss, 0 to 1.
-        precision: of the arithmetic: `auto` (bf16 on a GPU that has it, else fp32), `fp32` or `bf16`
-            (autocast); weights stay fp32.
+        precision: of the arithmetic: `auto` (bf16 on a GPU that has it, else fp32), `fp32` or
+            `bf16` (autocast); weights stay fp32.
         work_folder: where checkpoints go. The same call on the same model then goes on where a
             killed one was; they are removed when all is done. None: there are none.
         checkpoint_every: steps between them; default a tenth of `steps`.

@@ -216,14 +216,9 @@ def _drawn(
     generator: np.random.Generator,
 ) -> Calibration:
     """Windows of prepared data, which must be in the subject's own tokens."""
-    name, (backend, _) = str(tokens.path), _fast(tokenizer)
-    if backend is not None and not bpe.same_encoding(backend, tokens.tokenizer()):
-        theirs = tokens.manifest.get("tokenizer") or tokens.tokenizer_digest[:12]
-        ours = getattr(tokenizer, "name_or_path", "") or bpe.digest(backend)[:12]
-        raise ValueError(
-            f"calibration: {name!r} is in another vocabulary: it was prepared with the tokenizer "
-            f"{theirs}, the subject's is {ours}"
-        )
+    own = getattr(tokenizer, "name_or_path", "")
+    tokens.check_vocabulary(_fast(tokenizer)[0], "calibration", own)
+    name = str(tokens.path)
     ids = _windows(tokens.train.tokens, name, samples, length, generator)
     return Calibration(ids, name, tokens.tokenizer_digest)
 

@@ -78,6 +78,25 @@ class TokenSet:
         """The tokenizer that made the tokens."""
         return bpe.load(self.path / "tokenizer.json")
 
+    def check_vocabulary(self, tokenizer: Tokenizer | None, option: str, name: str = "") -> None:
+        """Refuse data that another tokenizer made.
+
+        Args:
+            tokenizer: the subject's; None is not compared.
+            option: what the user calls the data.
+            name: of the subject's tokenizer, where it has one.
+
+        Raises:
+            ValueError: naming both tokenizers.
+        """
+        if tokenizer is None or bpe.same_encoding(tokenizer, self.tokenizer()):
+            return
+        theirs = self.manifest.get("tokenizer") or self.tokenizer_digest[:12]
+        raise ValueError(
+            f"{option}: {str(self.path)!r} is in another vocabulary: it was prepared with the "
+            f"tokenizer {theirs}, the subject's is {name or bpe.digest(tokenizer)[:12]}"
+        )
+
     def transformers_tokenizer(self, max_length: int | None = None) -> "PreTrainedTokenizerFast":
         """The tokenizer as transformers' class: the folder's own files where it has them.
 

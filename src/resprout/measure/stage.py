@@ -46,12 +46,25 @@ def _reset_resident_peak() -> bool:
     return True
 
 
-def _resident_peak_bytes() -> int:
+def bytes_in_use(device: torch.device) -> int | None:
+    """What a `stage`'s peak starts from; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _of_status("VmRSS:")
+
+
+def _of_status(name: str) -> int | None:
     try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        lines = _STATUS.read_text().splitlines()
     except OSError:
-        pass  # not Linux: the next line is what there is
+        return None  # not Linux
+    found = next((line for line in lines if line.startswith(name)), None)
+    return int(found.split()[1]) * 1024 if found is not None else None
+
+
+def _resident_peak_bytes() -> int:
+    known = _of_status("VmHWM:")
+    if known is not None:
+        return known
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -113,7 +113,7 @@ def load(
     """
     name = str(name_or_path)
     place = resolve_device(device or "cpu")
-    precision = _resolve_dtype(dtype)
+    precision = resolve_dtype(dtype)
     tokenizer: PreTrainedTokenizerBase | None = None
     if name in SIZES:
         logger.warning("%s is a size, not a trained model: its weights are random", name)
@@ -184,6 +184,25 @@ def tokenizer_home(name: str) -> str:
     return str(Path(name).parent) if is_published(name) else name
 
 
+def load_tokenizer(
+    name_or_path: str, revision: str | None = None
+) -> PreTrainedTokenizerBase | None:
+    """A subject's tokenizer alone; None where it has none.
+
+    Raises:
+        ValueError: it is not to be had.
+    """
+    home = Path(tokenizer_home(name_or_path))
+    if name_or_path in SIZES or (home.is_dir() and not any(home.glob("tokenizer*"))):
+        return None
+    try:
+        return _load_tokenizer(str(home), revision)
+    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+        raise ValueError(
+            f"tokenizer: that of {name_or_path!r} is not to be had ({first_line(error)})"
+        ) from error
+
+
 def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
     """The subject's tokenizer; None (said in the log) where a local folder has none."""
     folder = Path(name)
@@ -198,7 +217,12 @@ def _in(model: PreTrainedModel, precision: torch.dtype | str) -> PreTrainedModel
     return model.to(precision) if isinstance(precision, torch.dtype) else model
 
 
-def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
+    """The type of weights that a name means, or `auto`.
+
+    Raises:
+        ValueError: no such type.
+    """
     if dtype is None:
         return torch.float32
     if dtype == "auto":

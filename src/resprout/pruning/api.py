@@ -154,7 +154,8 @@ def remove(model: PreTrainedModel, cut: Cut) -> Cut:
     # Where all units of a layer died one stays, whole and zero.
     kept = [u.kept if len(u.kept) else torch.zeros(1, dtype=torch.long) for u in cut.groups]
     masks = remove_units(model, adapter, groups, kept, cut.masks)
-    return replace(cut, cut="remove", masks=not_empty(masks))
+    kept_weights = cut.kept if cut.unit == "weight" else None
+    return replace(cut, cut="remove", masks=not_empty(masks), kept_weights=kept_weights)
 
 
 def windows_for(

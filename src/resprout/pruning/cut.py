@@ -59,6 +59,8 @@ class Cut:
         head_unit: what a head unit was where query heads share keys and values.
         calibration: what the text was, its digest, and how large; None where none was used.
         earlier: the manifests of the cuts that this one came upon, oldest first.
+        kept_weights: how many prunable weights stayed, where dead units were taken out and the
+            masks no longer say it.
     """
 
     method: str
@@ -78,6 +80,7 @@ class Cut:
     head_unit: str | None = None
     calibration: dict[str, Any] | None = None
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    kept_weights: int | None = None
 
     @property
     def prunable(self) -> int:
@@ -91,6 +94,8 @@ class Cut:
         """How many of the prunable units stayed."""
         if self.unit != "weight":
             return sum(len(group.kept) for group in self.groups)
+        if self.kept_weights is not None:
+            return self.kept_weights
         return sum(int(self.masks[name].sum()) for name in self.prunable_names)
 
     @property
@@ -195,6 +200,8 @@ class Cut:
                     "calibration", "earlier", "group_kind",
                 )
             }  # fmt: skip
+            if manifest["cut"] == "remove" and manifest["unit"] == "weight":
+                fields["kept_weights"] = int(manifest["kept"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"cut: {folder / MANIFEST} lacks or garbles {error}") from error
         except MisfitError as error:

@@ -1,11 +1,13 @@
 """`save`: a cut model, its tokenizer and its manifest in one folder that loads again."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from resprout.files import new_folder
+from resprout.files import new_folder, write_json
 from resprout.models import modeling_cut
 from resprout.models.sparse import SPARSE, write_sparse
 from resprout.pruning.cut import Cut
@@ -19,6 +21,7 @@ def save(
     *,
     sparse: bool = False,
     portable: bool = False,
+    extra: Callable[[Path], dict[str, Any]] | None = None,
 ) -> None:
     """Write a model folder (safetensors) with `cut.json` and the masks beside the weights.
 
@@ -34,6 +37,7 @@ def save(
         sparse: weights without their zeros: what is kept, and a bit per weight.
         portable: put the code beside the weights that others need to load a removal that the
             configuration cannot say, with `trust_remote_code=True` and without Resprout.
+        extra: asked with the folder when all else is in it; file name -> JSON to put there too.
 
     Raises:
         ValueError: `path` exists and is not an empty folder; `sparse` with `portable`.
@@ -54,16 +58,18 @@ def save(
         if cut is not None:
             reshaped = getattr(model.config, "reshaped", None)
             cut.save(folder, masks=not sparse, reshaped=reshaped)
+        for name, value in (extra(folder) if extra is not None else {}).items():
+            write_json(folder / name, value)
 
 
-def check_new(path: Path) -> None:
-    """Refuse a place where something is.
+def check_new(path: Path, option: str = "path") -> None:
+    """Refuse a place where something is. `option`: what the user calls it.
 
     Raises:
         ValueError: `path` exists and is not an empty folder.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"path: {str(path)!r} exists; allowed is a new or an empty folder")
+        raise ValueError(f"{option}: {str(path)!r} exists; allowed is a new or an empty folder")
 
 
 def _save_sparse(model: PreTrainedModel, cut: Cut | None, folder: Path) -> None:
@@ -72,6 +78,7 @@ def _save_sparse(model: PreTrainedModel, cut: Cut | None, folder: Path) -> None:
     persistent = model.state_dict().keys()
     tensors |= {name: b for name, b in model.named_buffers() if name in persistent}
     write_sparse(folder / SPARSE, tensors, cut.masks if cut is not None else None)
+    model.config.dtype = model.dtype  # as transformers' own saving does
     model.config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)

@@ -80,7 +80,8 @@ def settle(model: PreTrainedModel, adapter: Adapter) -> None:
     if hasattr(config, "reshaped"):
         del config.reshaped
         model.__class__ = plain_class(type(model))
-    different = _different_shapes(model, config)
+    twin = _skeleton(model, config)
+    different = _different_shapes(model, twin)
     for change in adapter.uniform():
         if different == {}:
             break
@@ -88,17 +89,18 @@ def settle(model: PreTrainedModel, adapter: Adapter) -> None:
         for field, value in change.items():
             setattr(trial, field, value)
         try:
-            left = _different_shapes(model, trial)
+            other = _skeleton(model, trial)
         except Exception:  # each family has errors of its own for what it refuses
             continue
+        left = _different_shapes(model, other)
         if left is not None and (different is None or len(left) < len(different)):
-            different = left
+            twin, different = other, left
             for field, value in change.items():
                 setattr(config, field, value)
     assert different is not None, "the family's configuration cannot say which modules there are"
     for block in adapter.blocks():
         adapter.fit_block(block)
-    twin = dict(_skeleton(model, config).named_modules())
+    expected = dict(twin.named_modules())
     numbers, own = {}, {}
     for name, module in model.named_modules():
         fields = vars(module)
@@ -107,7 +109,7 @@ def settle(model: PreTrainedModel, adapter: Adapter) -> None:
         found = {
             field: fields[field]
             for field in HEAD_NUMBERS
-            if field in fields and fields[field] != vars(twin[name]).get(field)
+            if field in fields and fields[field] != vars(expected[name]).get(field)
         }
         if found:
             numbers[name] = found
@@ -124,12 +126,12 @@ def _skeleton(model: PreTrainedModel, config: Any) -> PreTrainedModel:
         return type(model)(fresh)
 
 
-def _different_shapes(model: PreTrainedModel, config: Any) -> dict[str, list[int]] | None:
-    """Parameters that are not of the shape that the configuration gives them, with theirs.
+def _different_shapes(model: PreTrainedModel, twin: PreTrainedModel) -> dict[str, list[int]] | None:
+    """Parameters that are not of the shape that they have in a twin, with theirs.
 
-    None where the configuration gives other parameters.
+    None where the twin has other parameters.
     """
-    expected = {name: p.shape for name, p in _skeleton(model, config).named_parameters()}
+    expected = {name: p.shape for name, p in twin.named_parameters()}
     found = {name: p.shape for name, p in model.named_parameters()}
     if expected.keys() != found.keys():
         return None

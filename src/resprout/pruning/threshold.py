@@ -56,8 +56,9 @@ def keep_highest(
             for weight, mask in zip(weights, earlier, strict=True)
         ]
     scores = _Scores(weights, score, earlier)
-    threshold, ties_to_cut = _threshold(scores, cut - gone, total - gone)
+    threshold, ties_to_cut, places = _threshold(scores, cut - gone, total - gone)
     masks = []
+    first = 0  # place of the tensor's first element among all
     for tensor, weight in enumerate(weights):
         mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
         flat = mask.view(-1)
@@ -65,7 +66,7 @@ def keep_highest(
             kept = torch.ge(chunk, threshold, out=flat[start : start + len(chunk)])
             if candidates is not None:
                 kept &= candidates
-            if ties_to_cut:
+            if places is None and ties_to_cut:
                 tied = chunk == threshold
                 if candidates is not None:
                     tied &= candidates
@@ -73,6 +74,10 @@ def keep_highest(
                     # Ties beyond the number still to cut are kept, from the last in order.
                     kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
                     ties_to_cut -= min(ties, ties_to_cut)
+        if places is not None:
+            own = places[(places >= first) & (places < first + len(flat))]
+            flat[(own - first).to(flat.device)] = False
+        first += len(flat)
         masks.append(mask)
     return masks
 
@@ -140,40 +145,50 @@ class _Scores:
         return torch.cat(samples).sort().values
 
 
-def _threshold(scores: _Scores, cut: int, candidates: int) -> tuple[float, int]:
-    """The `cut`-th lowest score of the candidates, and how many of just that score go."""
+def _threshold(scores: _Scores, cut: int, candidates: int) -> tuple[float, int, Tensor | None]:
+    """The `cut`-th lowest score of the candidates, how many of just that score go, and their
+    places among all elements; None where they have to be looked for.
+    """
     sample = scores.sample()
     rank = cut * len(sample) // candidates
     margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
     while True:
         low = float(sample[rank - margin]) if rank >= margin else -math.inf
         high = float(sample[rank + margin]) if rank + margin < len(sample) else math.inf
-        below, at_low, inside, at_high = _bracket(scores, low, high)
+        below, at_low, inside, places, at_high = _bracket(scores, low, high)
         if below < cut <= below + at_low:
-            return low, cut - below
+            return low, cut - below, None
         place = cut - below - at_low
         if 0 < place <= len(inside):
-            threshold = inside.kthvalue(place).values
-            return float(threshold), place - int((inside < threshold).sum())
+            threshold = float(inside.kthvalue(place).values)
+            ties = place - int((inside < threshold).sum())
+            return threshold, ties, places[inside == threshold][:ties]
         if 0 < place <= len(inside) + at_high:
-            return high, place - len(inside)
+            return high, place - len(inside), None
         margin *= 8
 
 
-def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, int, Tensor, int]:
-    """How many scores lie below and at `low`, those strictly between, and how many at `high`."""
-    below = at_low = at_high = 0
-    inside = []
-    for tensor in range(len(scores.weights)):
-        for _, chunk, candidates in scores.chunks(tensor):
+def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, int, Tensor, Tensor, int]:
+    """How many scores lie below and at `low`; those strictly between, and their places among all
+    elements; how many lie at `high`.
+    """
+    below = at_low = at_high = first = 0
+    inside, places = [], []
+    for tensor, weight in enumerate(scores.weights):
+        for start, chunk, candidates in scores.chunks(tensor):
             if chunk.sum().isnan() and chunk.isnan().any():  # the sum tells first, and cheaply
                 raise ValueError("score: some weights are NaN, which has no place in an order")
+            upto = chunk <= high
             if candidates is not None:
-                chunk = chunk[candidates]
-            below += int((chunk < low).count_nonzero())
-            near = chunk[(chunk >= low) & (chunk <= high)]  # few, so that the rest is cheap
-            at_low += int((near == low).count_nonzero())
-            inside.append(near[(near > low) & (near < high)].cpu())
+                upto &= candidates
+            where = (upto & (chunk >= low)).nonzero().squeeze(1)  # few: the rest is cheap
+            below += int(upto.count_nonzero()) - len(where)
+            found = chunk[where]
+            at_low += int((found == low).count_nonzero())
             if high > low:
-                at_high += int((near == high).count_nonzero())
-    return below, at_low, torch.cat(inside), at_high
+                at_high += int((found == high).count_nonzero())
+            between = (found > low) & (found < high)
+            inside.append(found[between].cpu())
+            places.append((where[between] + (first + start)).cpu())
+        first += weight.numel()
+    return below, at_low, torch.cat(inside), torch.cat(places), at_high

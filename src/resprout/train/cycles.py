@@ -1,8 +1,9 @@
 """`prune_and_recover`: a cut in one go, along a ramp, or in cycles of cutting and recovering."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 from resprout.data.tokens import TokenSet
 from resprout.pruning.api import prune, windows_for
 from resprout.pruning.cut import Cut
-from resprout.pruning.request import read_request
+from resprout.pruning.request import Request, read_request
 from resprout.train.checkpoints import (
     WEIGHTS,
     last_complete,
@@ -24,9 +25,17 @@ from resprout.train.checkpoints import (
     writing,
 )
 from resprout.train.gradual import Schedule, check_schedule, check_whole
+from resprout.train.masks import masks_digest
 from resprout.train.processes import process_count
 from resprout.train.recovery import Recovery, check_recovery, recover
+from resprout.train.trainer import TrainingResult
 from resprout.train.work_folder import work_in
+
+Told = Callable[[TrainingResult], None]
+
+
+def _untold(result: TrainingResult) -> None:
+    pass
 
 
 def prune_and_recover(
@@ -39,8 +48,10 @@ def prune_and_recover(
     schedule: Schedule = "one-shot",
     cycles: int = 1,
     prune_options: Mapping[str, Any] | None = None,
+    previous: Cut | None = None,
     seed: int = 0,
     work_folder: str | Path | None = None,
+    told: Told = _untold,
     **recovery: Any,
 ) -> Cut:
     """Cut a model by masks and train it, in place.
@@ -61,30 +72,29 @@ def prune_and_recover(
         cycles: K, 1 or more; more than one only with `one-shot`.
         prune_options: further arguments of `prune`, masks only: a removal comes afterwards, from
             the last cut. Calibration text is read once.
+        previous: a cut that the model already has, held from the first step.
         seed: of the order of the windows; cycles after the first derive theirs from it.
         work_folder: where checkpoints and the outcomes of finished cycles go. The same call on the
             same model then goes on where a killed one was; all is removed when all is done.
+        told: called with what each recovery did, of this process.
         recovery: further arguments of `recover`.
 
     Returns:
-        The last cut, whose masks are held.
+        The last cut, whose masks are held. Those on the way to it are not in its history.
 
     Raises:
         ValueError: as `prune` and `recover`; cycles with a schedule; fewer steps than cycles; a
             pattern such as 2:4, whose amount cannot grow, with any of them.
         TypeError: `recovery` holds what `recover` has not, or `prune_options` what `prune` has not.
     """
-    check_schedule(schedule)
-    check_whole("cycles", cycles, 1)
-    check_whole("steps", steps, cycles if cycles > 1 or schedule != "one-shot" else 0)
-    if cycles > 1 and schedule != "one-shot":
-        raise ValueError(f"cycles: got {cycles} with schedule {schedule!r}, allowed is 1 with it")
+    check_growth(schedule, cycles, steps)
     if cycles > 1 and work_folder is not None and process_count() > 1:
         raise ValueError(f"work_folder: got one for {cycles} cycles, allowed in one process only")
     grows = cycles > 1 or schedule != "one-shot"
     options, calibration = _prune_options(model, method, amount, dict(prune_options or {}), grows)
 
     def cut_to(model: PreTrainedModel, amount: float, before: Cut | None) -> Cut:
+        before = before or previous
         earlier: dict[str, Any] = {} if before is None else {"previous": before}
         return prune(model, method, amount, **options, **earlier)
 
@@ -98,15 +108,18 @@ def prune_and_recover(
     call.apply_defaults()
     checked = check_recovery(**call.arguments)
     if cycles == 1:
-        cut = None if ramp else cut_to(model, amount, None)
+        # A ramp begins with nothing cut, or with what was cut before, which is held meanwhile.
+        begin = None if ramp and previous is None else cut_to(model, 0.0 if ramp else amount, None)
         more |= {"seed": seed, "work_folder": work_folder}
-        result = recover(model, cut, tokens, steps, **more)
+        result = recover(model, begin, tokens, steps, **more)
+        told(result)
         assert result.cut is not None
-        return result.cut
+        return _as_one(result.cut, previous)
     request = {
         "method": method, "amount": float(amount), "cycles": cycles, "steps": steps,
         "prune_options": {name: _plain(value) for name, value in options.items()},
         "calibration": calibration,
+        "previous": None if previous is None else masks_digest(previous.masks),
     }  # fmt: skip
     with _place(checked, request) as place:
         begun, cut = _finished_cycle(model, place)
@@ -117,11 +130,42 @@ def prune_and_recover(
             more |= {"seed": _cycle_seed(seed, cycle)}
             if place is not None:
                 more |= {"work_folder": place / f"cycle-{cycle}"}
-            recover(model, cut, tokens, own, **more)
+            told(recover(model, cut, tokens, own, **more))
             if place is not None:
                 _keep_cycle(model, cut, place, cycle)
     assert cut is not None
-    return cut
+    return _as_one(cut, previous)
+
+
+def _as_one(cut: Cut, previous: Cut | None) -> Cut:
+    """The cut with the history that one step to it would have given it."""
+    return replace(cut, earlier=previous.history() if previous is not None else [])
+
+
+def check_growth(schedule: str, cycles: int, steps: int) -> None:
+    """Refuse a way of growing that is none.
+
+    Raises:
+        ValueError: see `prune_and_recover`.
+    """
+    check_schedule(schedule)
+    check_whole("cycles", cycles, 1)
+    check_whole("steps", steps, cycles if cycles > 1 or schedule != "one-shot" else 0)
+    if cycles > 1 and schedule != "one-shot":
+        raise ValueError(f"cycles: got {cycles} with schedule {schedule!r}, allowed is 1 with it")
+
+
+def check_growing(request: Request) -> None:
+    """Refuse a cut that cannot grow.
+
+    Raises:
+        ValueError: it is of a pattern, which says its amount.
+    """
+    if ":" in request.scope:
+        raise ValueError(
+            f"method: got {request.name!r} with the pattern {request.scope}, whose amount cannot "
+            "grow; allowed is one cycle with the schedule one-shot"
+        )
 
 
 def _prune_options(
@@ -141,11 +185,8 @@ def _prune_options(
     request = read_request(model, method, amount, **own)
     if request.cut != "mask":
         raise ValueError(f"cut: got {request.cut!r}, allowed is mask; remove the units afterwards")
-    if grows and ":" in request.scope:
-        raise ValueError(
-            f"method: got {method!r} with the pattern {request.scope}, whose amount cannot grow; "
-            "allowed is one cycle with the schedule one-shot"
-        )
+    if grows:
+        check_growing(request)
     tokenizer = options.pop("tokenizer", None)
     windows = windows_for(model, request, options.pop("calibration", None), tokenizer)
     if windows is None:

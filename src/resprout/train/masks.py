@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import TrainerCallback
 
 from resprout.pruning.cut import pack, unpack
+from resprout.pruning.masks import fill_zero
 
 Masks = dict[str, Tensor]
 MASKS = "masks.safetensors"
@@ -56,7 +57,7 @@ class HoldMasks(TrainerCallback):
         """Hold `self.masks` from now on."""
         parameters = _parameters(model)
         self._held = [
-            (parameters[name], _own_part(~kept, parameters[name]))
+            (parameters[name], _own_part(kept, parameters[name]))
             for name, kept in self.masks.items()
             if not bool(kept.all())
         ]
@@ -64,9 +65,8 @@ class HoldMasks(TrainerCallback):
 
     @torch.no_grad()
     def _apply(self) -> None:
-        for parameter, gone in self._held:
-            # Not a product: 0 * -1 is -0 and 0 * NaN is NaN; a cut weight is exactly zero.
-            _local(parameter).masked_fill_(gone, 0)
+        for parameter, kept in self._held:
+            fill_zero(_local(parameter), kept)
 
 
 def check_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,326 @@
+"""Loss against amount for every method that a model's family has, without recovery.
+
+    python benchmarks/story_curves.py MODEL STORIES -o OUT [--amounts 0.05 0.1 ...] [--part 1/2]
+
+STORIES is a folder of `benchmarks/stories.py`: methods that need text are given the first 128 of
+its `calibration` windows, losses are over all of its `held_out` windows (the second to last token
+of each). Every method of `resprout methods` is cut in every scope that it has: weights also 2:4
+and 4:8, Wanda also on what the blocks already cut put out ("in order"), heads as whole key-value
+groups and as single query heads. Random controls have five seeds. Amounts that cut as many units
+as a smaller one are left out: a layer of four heads can lose 25, 50 or 75 %.
+
+Each point cuts a copy of the model and is kept in OUT/points; points that are there are not done
+again. Several processes may share the work (`--part 1/2` and `--part 2/2`, into one OUT).
+
+When all points are there:
+- OUT/results.json: model and texts, every point (requested, achieved, parameters at zero, loss),
+  every curve (random: mean and range over seeds), and every difference between two curves of one
+  kind of unit at one amount asked for. Intervals are 95 %, by a bootstrap over the windows (and
+  the seeds of random controls), the same resamples for all, so differences are paired.
+- OUT/story_curves.png and .svg: a panel per kind of unit.
+"""
+
+import argparse
+import copy
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from resprout.data.calibration import SAMPLES, as_windows
+from resprout.data.tokens import Split
+from resprout.files import file_sha256, read_json, write_json
+from resprout.measure.loss import window_losses
+from resprout.measure.statistics import (
+    RESAMPLES,
+    percentile_interval,
+    resampling_weights,
+    weighted_mean,
+)
+from resprout.models.quiet import quiet_transformers
+from resprout.models.subject import load
+from resprout.pruning.adapters import HEAD_UNITS, adapter_for
+from resprout.pruning.amounts import check_amount
+from resprout.pruning.api import prune
+from resprout.pruning.methods import METHODS, Method
+from resprout.report.charts import COLOURS, MARKERS, STYLE, save
+
+AMOUNTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+PATTERNS = ("2:4", "4:8")
+SEEDS = 5
+MANY = ("weight", "glu_neuron", "mlp_neuron", "neuron")  # so many that chance has no scope
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method in one of its ways; `amount` None: all amounts, `seed` None: all seeds."""
+
+    unit: str
+    method: str
+    scope: str
+    head_unit: str | None = None
+    in_order: bool = False
+    amount: float | None = None
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from others, also as a file's name."""
+        parts = [self.method, self.scope.replace(":", "of"), self.head_unit]
+        parts += ["in_order" if self.in_order else None]
+        parts += [None if self.amount is None else f"{self.amount:g}"]
+        parts += [None if self.seed is None else f"seed{self.seed}"]
+        return ",".join(part for part in parts if part is not None)
+
+    @property
+    def random(self) -> bool:
+        return METHODS[self.method].score == "random"
+
+
+UNCUT = Curve("none", "magnitude", "global", amount=0.0)
+
+
+def curves_of(model: PreTrainedModel) -> list[Curve]:
+    """Every way of every method that the model has the units (and gates) for."""
+    adapter = adapter_for(model)
+
+    def ways(method: Method) -> list[Curve]:
+        scopes = [s for s in method.scopes if s != "N:M"]
+        scopes += PATTERNS if "N:M" in method.scopes else ()
+        if method.score == "random" and method.unit in MANY:
+            scopes = [s for s in scopes if s == method.scopes[0] or ":" in s]
+        if method.unit == "head":
+            groups = {u: adapter.groups("head", u) for u in HEAD_UNITS}
+            if method.score == "gate" and adapter.gates(groups["group"][0]) is None:
+                return []
+            grouped = any(g.strata > 1 for g in groups["query"])
+            return [
+                Curve(method.unit, method.name, scope, unit)
+                for unit in HEAD_UNITS
+                for scope in scopes
+                if unit == "group" or (grouped and scope == "per_layer")
+            ]
+        found = [Curve(method.unit, method.name, scope) for scope in scopes]
+        if method.score == "wanda":
+            found.append(Curve(method.unit, method.name, "per_row", in_order=True))
+        return found
+
+    known = [m for m in METHODS.values() if m.unit == "weight" or m.unit in adapter.kinds]
+    return [curve for method in known for curve in ways(method)]
+
+
+def points_of(model: PreTrainedModel, curve: Curve, amounts: list[float]) -> list[Curve]:
+    """A curve's points: an amount, and a seed where it is random."""
+    if ":" in curve.scope:
+        kept, of = map(int, curve.scope.split(":"))
+        amounts = [1 - kept / of]
+    elif curve.unit != "weight":
+        groups = adapter_for(model).groups(curve.unit, curve.head_unit or "group")
+        compete = [g.count // g.strata for g in groups]
+        units = sum(compete) if curve.scope == "global" else min(compete)
+        first = {int(a * units): a for a in sorted(amounts, reverse=True)}
+        amounts = sorted(a for count, a in first.items() if count)
+    seeds = range(SEEDS) if curve.random else [None]
+    return [replace(curve, amount=a, seed=seed) for a in amounts for seed in seeds]
+
+
+def measure(
+    model: PreTrainedModel, point: Curve, calibration: Tensor, held_out: Tensor
+) -> dict[str, Any]:
+    """Cut a copy and take the loss of every window."""
+    started = time.perf_counter()
+    subject = copy.deepcopy(model)
+    cut = prune(
+        subject,
+        point.method,
+        None if ":" in point.scope else point.amount,
+        scope=point.scope,
+        head_unit=point.head_unit or "group",
+        sequential=point.in_order,
+        seed=point.seed or 0,
+        calibration=calibration if METHODS[point.method].calibrated else None,
+    )
+    N, T = held_out.shape
+    # Bits per byte are not asked for, so how many bytes the text has does not matter.
+    split = Split(held_out.flatten().numpy().view(np.uint32), text_bytes=1, documents=1)
+    spans = [(T * window, T - 1) for window in range(N)]
+    losses = window_losses(subject, split, T - 1, windows=spans)
+    return asdict(point) | {
+        "achieved": cut.achieved,
+        "prunable_units": cut.prunable,
+        "parameters_at_zero": cut.held,
+        "prunable_parameters": cut.prunable_parameters,
+        "parameters": model.num_parameters(),
+        "nats_per_token": float(losses.nats.sum() / losses.tokens.sum()),
+        "seconds": round(time.perf_counter() - started, 2),
+        "window_tokens": T - 1,
+        "window_nats": [round(float(nats), 4) for nats in losses.nats],
+    }
+
+
+def results(about: dict[str, Any], found: list[tuple[Curve, dict[str, Any]]]) -> dict[str, Any]:
+    """Points, curves and differences, with their intervals."""
+    together: dict[Curve, list[dict[str, Any]]] = {}
+    for point, record in found:
+        together.setdefault(replace(point, seed=None), []).append(record)
+    windows = len(found[0][1]["window_nats"])
+    sizes = np.full(windows, found[0][1]["window_tokens"])
+    weights = {s: resampling_weights(s, windows, RESAMPLES, seed=0) for s in (1, SEEDS)}
+    drawn, curves = {}, []
+    for curve, records in together.items():
+        totals = np.array([record["window_nats"] for record in records])
+        drawn[curve] = weighted_mean(totals, sizes, weights[len(records)])
+        losses = [record["nats_per_token"] for record in records]
+        curves.append(
+            asdict(curve)
+            | {
+                "name": curve.name,
+                "achieved": float(np.mean([record["achieved"] for record in records])),
+                "parameters_at_zero": float(np.mean([r["parameters_at_zero"] for r in records])),
+                "nats_per_token": float(np.mean(losses)),
+                "ci95": percentile_interval(drawn[curve]),
+                "range": [min(losses), max(losses)],
+            }
+        )
+    means = {curve: record["nats_per_token"] for curve, record in zip(drawn, curves, strict=True)}
+    differences = [
+        {
+            "unit": one.unit,
+            "amount": one.amount,
+            "first": one.name,
+            "second": other.name,
+            "first_minus_second": means[one] - means[other],
+            "ci95": percentile_interval(drawn[one] - drawn[other]),
+        }
+        for one, other in combinations(drawn, 2)
+        if (one.unit, one.amount) == (other.unit, other.amount)
+    ]
+    points = [{k: v for k, v in r.items() if k != "window_nats"} for _, r in found]
+    return about | {"points": points, "curves": curves, "differences": differences}
+
+
+TITLES = {"weight": "single weights", "glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons",
+          "head": "attention heads", "branch": "branches", "neuron": "dendritic neurons",
+          "layer": "layers"}  # fmt: skip
+LINES = {"global": "-", "per_layer": "--", "per_row": ":"}
+
+
+def chart(found: dict[str, Any]) -> Figure:
+    """A panel per kind of unit: colour = method, line = scope, grey = chance."""
+    curves = found["curves"]
+    uncut = next(curve["nats_per_token"] for curve in curves if curve["unit"] == "none")
+    units = [unit for unit in TITLES if any(curve["unit"] == unit for curve in curves)]
+    with mpl.rc_context(STYLE):
+        rows = -(-len(units) // 2)
+        figure = Figure(figsize=(11, 4.4 * rows), layout="constrained")
+        panels = figure.subplots(rows, 2, squeeze=False).flatten()
+        for axes, unit in zip(panels, units, strict=False):
+            panel(axes, [curve for curve in curves if curve["unit"] == unit], uncut)
+            axes.set_title(TITLES[unit])
+        for axes in panels[len(units) :]:
+            axes.remove()
+    return figure
+
+
+def panel(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
+    axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
+    methods = [m for m in dict.fromkeys(c["method"] for c in curves) if not _random(m)]
+    ways = dict.fromkeys((c["method"], c["scope"], c["head_unit"], c["in_order"]) for c in curves)
+    for method, scope, head_unit, in_order in ways:
+        key = (method, scope, head_unit, in_order)
+        own = [c for c in curves if _way(c) == key]
+        x = [0.0] + [100 * c["achieved"] for c in own]
+        y = [uncut] + [c["nats_per_token"] for c in own]
+        if _random(method):
+            low = [uncut] + [c["range"][0] for c in own]
+            high = [uncut] + [c["range"][1] for c in own]
+            axes.plot(x, y, "--", color="grey", label="random: mean and range of 5 seeds")
+            axes.fill_between(x, low, high, color="grey", alpha=0.2, linewidth=0)
+            continue
+        i = methods.index(method)
+        axes.plot(x, y, LINES[scope], color=COLOURS[i], marker=MARKERS[i], label=method)
+    axes.set_xlabel("amount cut (% of these units, achieved)")
+    axes.set_ylabel("held-out loss (nats per token)")
+    axes.legend()
+
+
+def _random(method: str) -> bool:
+    return METHODS[method].score == "random"
+
+
+def _way(curve: dict[str, Any]) -> tuple[str, str, str | None, bool]:
+    return curve["method"], curve["scope"], curve["head_unit"], curve["in_order"]
+
+
+def run(folder: Path, stories: Path, out: Path, amounts: list[float], part: str) -> None:
+    for amount in amounts:
+        check_amount(amount)
+    share, _, of = part.partition("/")
+    if not (share.isdecimal() and of.isdecimal() and 1 <= int(share) <= int(of)):
+        raise ValueError(f"part: got {part!r}, allowed is I/N with I from 1 to N")
+    text = stories / "stories.safetensors"
+    if not text.is_file():
+        raise ValueError(f"stories: {str(stories)!r} holds no stories.safetensors")
+    texts = load_file(text)
+    calibration, held_out = texts["calibration"][:SAMPLES], texts["held_out"]
+    with quiet_transformers():
+        model, _ = load(folder)
+    about = {
+        "model": {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))},
+        "calibration": {"windows": len(calibration), "digest": as_windows(calibration).digest},
+        "held_out": {"windows": len(held_out), "digest": as_windows(held_out).digest},
+    }
+    kept = out / "points" / "about.json"
+    if kept.is_file() and read_json(kept) != about:
+        raise ValueError(f"out: {str(out)!r} holds points of another model or text")
+    write_json(kept, about)
+    points = [UNCUT]
+    for curve in curves_of(model):
+        points += points_of(model, curve, sorted(set(amounts) - {0.0}))
+    points.sort(key=lambda point: point.seed is not None)  # chance last
+    files = {point: out / "points" / f"{point.name}.json" for point in points}
+    mine = points[int(share) - 1 :: int(of)]
+    for done, point in enumerate(mine, start=1):
+        if files[point].is_file():
+            continue
+        record = measure(model, point, calibration, held_out)
+        write_json(files[point], record)
+        print(f"{done}/{len(mine)} {point.name}: achieved {record['achieved']:.4f}, "
+              f"{record['nats_per_token']:.4f} nats per token", flush=True)  # fmt: skip
+    missing = sum(not file.is_file() for file in files.values())
+    if missing:
+        print(f"{missing} points are still missing; other parts, or a further run, make them")
+        return
+    found = results(about, [(point, read_json(file)) for point, file in files.items()])
+    write_json(out / "results.json", found)
+    save(chart(found), out / "story_curves")
+    print(f"{len(points)} points: {out / 'results.json'}, {out / 'story_curves.png'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a model folder")
+    parser.add_argument("stories", type=Path, help="a folder of benchmarks/stories.py")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--amounts", type=float, nargs="+", default=AMOUNTS)
+    parser.add_argument("--part", default="1/1", help="I/N: only every N-th point, from the I-th")
+    options = parser.parse_args()
+    try:
+        run(options.model, options.stories, options.out, list(options.amounts), options.part)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

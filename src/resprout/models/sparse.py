@@ -73,7 +73,7 @@ def read_sparse(path: Path) -> dict[str, Tensor]:
                 flat = torch.zeros(math.prod(shape), dtype=values.dtype)
                 flat[_places(file, name, shape)] = values
                 tensors[name] = flat.view(shape)
-    except (SafetensorError, OSError, KeyError, IndexError, RuntimeError, TypeError) as error:
+    except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged, or not a file of sparse weights ({error})") from error
     return tensors
 
@@ -90,12 +90,17 @@ def read_places(path: Path) -> dict[str, Tensor]:
                 name: _places(file, name, shape).view(shape)
                 for name, shape in _shapes(file).items()
             }
-    except (SafetensorError, OSError, KeyError, RuntimeError, TypeError) as error:
+    except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged, or not a file of sparse weights ({error})") from error
 
 
 def _shapes(file: safe_open) -> dict[str, list[int]]:
     shapes: dict[str, list[int]] = json.loads((file.metadata() or {})["shapes"])
+    if not isinstance(shapes, dict) or not all(
+        isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+        for shape in shapes.values()
+    ):
+        raise TypeError("its shapes are none")
     return shapes
 
 

@@ -165,8 +165,10 @@ def head_entropies(
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
         weights = output[1].float()  # (B, H, T, T)
         T = weights.shape[-1]
+        # Some families (Mistral, Phi-3) leave their window to the configuration.
+        holder = module if hasattr(module, "sliding_window") else model.config
         seen = torch.arange(2, T + 1, device=weights.device)
-        seen = seen.clamp(max=getattr(module, "sliding_window", None) or T).clamp(min=2)
+        seen = seen.clamp(max=getattr(holder, "sliding_window", None) or T).clamp(min=2)
         entropy = torch.special.entr(weights[:, :, 1:]).sum(-1) / seen.log()  # (B, H, T - 1)
         total = entropy.double().sum(dim=(0, 2)).cpu()
         sums[module] = sums[module] + total if module in sums else total

@@ -69,8 +69,17 @@ def gate_scores(adapter: Adapter, groups: Sequence[Group]) -> list[Tensor]:
     Raises:
         ValueError: it has none.
     """
+    return [gate.float().cpu() for gate in gates_of(adapter, groups)]
+
+
+def gates_of(adapter: Adapter, groups: Sequence[Group]) -> list[Tensor]:
+    """The gates as the model has them, on any device, meta too.
+
+    Raises:
+        ValueError: it has none.
+    """
     found = [adapter.gates(group) for group in groups]
-    gates = [gate.float().cpu() for gate in found if gate is not None]
+    gates = [gate for gate in found if gate is not None]
     if len(gates) < len(groups):
         raise ValueError(
             f"method: heads-gate needs a gate per head, {type(adapter.model).__name__} has none"

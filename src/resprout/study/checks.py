@@ -3,8 +3,10 @@
 from transformers import PreTrainedConfig
 
 from resprout.hints import did_you_mean, first_line
+from resprout.models.description import skeleton
 from resprout.models.sizes import SIZES, configuration
 from resprout.models.subject import load_configuration
+from resprout.pruning.request import read_request
 from resprout.study.spec import StudySpec, SubjectSpec
 
 # What the study's own tokenizer decides.
@@ -42,6 +44,21 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
         raise ValueError(f"config: {first_line(error)}") from error
 
 
+def _check_cuts(spec: StudySpec, config: PreTrainedConfig) -> None:
+    """Refuse a cut that a subject's family has no units for.
+
+    Raises:
+        ValueError: naming the cut.
+    """
+    model = skeleton(config)
+    for index, cut in enumerate(spec.cuts):
+        amount = None if cut.pattern else cut.amounts[0]
+        try:
+            read_request(model, cut.method, amount, protocol=spec.protocol, **cut.options())
+        except ValueError as error:
+            raise ValueError(f"cuts.{index}.{error}") from error
+
+
 def check_subjects(spec: StudySpec) -> None:
     """Refuse subjects that cannot be had.
 
@@ -69,6 +86,7 @@ def check_subjects(spec: StudySpec) -> None:
                 f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
                 f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
             )
+        _check_cuts(spec, config)
         limit = getattr(config, "max_position_embeddings", None)
         if limit is not None and spec.data.window > limit:
             raise ValueError(

@@ -16,27 +16,23 @@ from resprout.pruning.adapters import adapter_for
 from resprout.pruning.cut import MASKS, Cut
 from resprout.pruning.masks import zeros
 from resprout.pruning.request import Request
-from resprout.study.cut_plan import Asked
+from resprout.study.cut_plan import Plan
 
 Figures: TypeAlias = dict[str, Any]
 FORMAT = 1
 _OUTSIDE = "outside the layers"
 
 
-def figures_of(
-    asked: Asked, before: PreTrainedModel, model: PreTrainedModel, cut: Cut, request: Request
-) -> Figures:
+def figures_of(plan: Plan, model: PreTrainedModel, cut: Cut) -> Figures:
     """All figures but time and memory, as JSON holds them.
 
     Args:
-        asked: what was asked for.
-        before: the uncut model on the meta device.
+        plan: of the cut.
         model: the cut model, in the precision in which it is saved.
         cut: its cut.
-        request: the same as `asked`, checked.
     """
+    asked, before, request = plan.asked, plan.before, plan.request
     total, after = parameter_total(before), parameter_total(model)
-    held = cut.held
     dtype = getattr(before.config, "dtype", None) or model.dtype  # the checkpoint's, if it says
     weights, counted = weight_bytes(asked.model, total, dtype)
     return {
@@ -48,6 +44,7 @@ def figures_of(
         "scope": cut.scope,
         "cut": cut.cut,
         "protocol": cut.protocol,
+        "head_unit": cut.head_unit,
         "seed": cut.seed,
         "calibration": cut.calibration,
         "requested": cut.requested,
@@ -63,7 +60,8 @@ def figures_of(
             "after": after,
             "non_embedding_before": before.num_parameters(exclude_embeddings=True),
             "non_embedding_after": model.num_parameters(exclude_embeddings=True),
-            "held_at_zero": held,
+            "held_at_zero_before": plan.previous.held if plan.previous is not None else 0,
+            "held_at_zero": cut.held,
         },
         "bytes": {"weights_before": weights, "weights_before_counted": counted},
         "operations": operations(before, model, cut),

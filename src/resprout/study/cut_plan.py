@@ -23,10 +23,12 @@ from resprout.models.subject import (
     load_tokenizer,
     resolve_dtype,
 )
+from resprout.pruning.adapters import adapter_for
 from resprout.pruning.api import check_previous, windows_for
 from resprout.pruning.cut import Cut
 from resprout.pruning.request import Request, check_not_quantised, read_request
 from resprout.pruning.saving import check_new
+from resprout.pruning.unit_scores import gates_of
 from resprout.train.cycles import check_growing, check_growth
 from resprout.train.gradual import check_whole
 from resprout.train.recovery import Recovery, check_recovery, recover
@@ -143,7 +145,7 @@ def plan_cut(asked: Asked, notice: Notice) -> Plan:
     check_not_quantised(config)
     before = skeleton(config).float()
     request = read_request(before, asked.method, asked.amount, **asked.cut_options())
-    _check_method(asked, request)
+    _check_method(asked, request, before)
     previous = None
     if (Path(asked.model) / MANIFEST).is_file():
         previous = Cut.load(asked.model)
@@ -186,8 +188,11 @@ def _check_together(asked: Asked) -> None:
         raise ValueError(f"portable: got with cut {asked.cut!r}, allowed only with cut remove")
 
 
-def _check_method(asked: Asked, request: Request) -> None:
-    """Refuse options that mean nothing to the method."""
+def _check_method(asked: Asked, request: Request, before: PreTrainedModel) -> None:
+    """Refuse options that mean nothing to the method, and a method that has nothing to go by."""
+    if request.method.score == "gate":
+        adapter = adapter_for(before)
+        gates_of(adapter, request.groups(adapter))
     if asked.grows:
         check_growing(request)
     if asked.sequential and request.method.name != "wanda":
@@ -232,11 +237,12 @@ def _windows(
     assert asked.calibration is not None
     config = before.config.get_text_config(decoder=True)
     limit = getattr(config, "max_position_embeddings", None) or asked.length
-    if limit < asked.length:
-        notice(f"calibration: windows of {limit} tokens, the model has no more positions")
     rows = int(before.get_input_embeddings().weight.shape[0])
     length = min(asked.length, limit)
     found = read_calibration(
         asked.calibration, tokenizer, asked.samples, length, asked.seed, vocabulary=rows
     )
-    return windows_for(before, request, found, tokenizer)
+    windows = windows_for(before, request, found, tokenizer)
+    if limit < asked.length:
+        notice(f"calibration: windows of {limit} tokens, the model has no more positions")
+    return windows

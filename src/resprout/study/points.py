@@ -80,5 +80,9 @@ def plan(
                         "text": spec.text.model_dump() if spec.text else None,
                         "device": device,
                     }
+                    options = cut.options()
+                    options.pop("dead_threshold", None)  # has always had its own place
+                    if options:
+                        identity["cut"] = options
                     points.append(Point(digest(identity), identity, subject, cut, amount, seed))
     return points

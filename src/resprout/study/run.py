@@ -124,13 +124,19 @@ def run_point(
         return found | {"unigram_nats_per_token": tokens.unigram_nats_per_token}
 
     with stage(stages, "cut", device):
-        cut = prune(
-            model,
-            point.cut.method,
-            point.amount,
-            protocol=spec.protocol,
-            dead_threshold=point.cut.dead_threshold,
-        )
+        pattern = point.cut.pattern
+        if pattern is not None and point.amount == 0:  # a pattern has one amount only
+            cut = prune(model, "magnitude", 0, protocol=spec.protocol)
+        else:
+            cut = prune(
+                model,
+                point.cut.method,
+                None if pattern else point.amount,
+                protocol=spec.protocol,
+                calibration=tokens,
+                seed=point.seed,
+                **point.cut.options(),
+            )
     measure("loss_before_recovery", loss)
     recovers = point.amount > 0 or protocol_named(spec.protocol).recovers_uncut
     if recovers and spec.recovery.steps > 0:
@@ -143,7 +149,7 @@ def run_point(
                 point.seed + RECOVERY_SEED_OFFSET,
                 subjects.folder / "work" / point.id,
                 device,
-                masks=cut.masks,
+                masks=cut.masks or None,
             )
     measure("loss", loss)
     if spec.text is not None and "text" in spec.measures:

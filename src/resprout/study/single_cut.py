@@ -75,7 +75,7 @@ def carry_out(plan: Plan, progress: Progress) -> Figures:
                     trained.append(recover(model, cut, plan.tokens, asked.recover_steps, **more))
         del teacher
         model.to(stored)
-        figures = figures_of(asked, plan.before, model, cut, request)
+        figures = figures_of(plan, model, cut)
         figures["stages"] = stages
         figures["extra_peak_bytes"] = _extra(stages, at_rest)
         figures["recovery"] = _of_recovery(plan, trained)

@@ -1,5 +1,6 @@
 """A study as its YAML file declares it, checked whole before anything is done."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,8 +19,9 @@ from pydantic import (
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
 from resprout.hints import did_you_mean
-from resprout.pruning.amounts import check_amount
+from resprout.pruning.amounts import check_amount, parse_pattern
 from resprout.pruning.methods import method as method_named
+from resprout.pruning.methods import resolve
 from resprout.pruning.protocols import ProtocolName
 from resprout.train.options import SharedTraining, TrainingOptions
 
@@ -81,11 +83,32 @@ class SubjectSpec(Part):
 
 
 class CutSpec(Part):
-    """A method at several amounts."""
+    """A method at several amounts. One that needs text reads the study's training windows."""
 
     method: str
     amounts: list[float] = Field(min_length=1)
     dead_threshold: float | None = Field(default=None, ge=0, le=1)
+    scope: str | None = Field(default=None, description="default: the method's own")
+    cut: Literal["mask", "remove"] = "mask"
+    round_to: int | None = Field(default=None, ge=1, description="neurons that stay, a multiple")
+    head_unit: Literal["group", "query"] = "group"
+
+    def options(self) -> dict[str, Any]:
+        """What `resprout.prune` is told beside method and amount, where it is not its default."""
+        own = self.model_dump(exclude={"method", "amounts"})
+        return {
+            name: value
+            for name, value in own.items()
+            if value != CutSpec.model_fields[name].default
+            for name, value in own.items()
+            if value != CutSpec.model_fields[name].default
+        }
+
+    @property
+    def pattern(self) -> str | None:
+        """The pattern that decides the amount, such as 2:4."""
+        scope = resolve(self.method, self.scope)[1]
+        return scope if ":" in scope else None
 
     @field_validator("method")
     @classmethod
@@ -101,6 +124,18 @@ class CutSpec(Part):
         if len(set(value)) != len(value):
             raise ValueError(f"amounts: got {value}, allowed is each amount once")
         return value
+
+    @model_validator(mode="after")
+    def _scope_and_amounts_agree(self) -> "CutSpec":
+        if self.pattern is not None:
+            kept, of = parse_pattern(self.pattern)
+            implied = 1 - kept / of
+            if other := [a for a in self.amounts if a and abs(a - implied) > 1e-9]:
+                raise ValueError(
+                    f"amounts: got {other[0]}, allowed with the pattern {self.pattern} are 0 and "
+                    f"{implied:g}"
+                )
+        return self
 
 
 class TextSpec(Part):
@@ -135,7 +170,11 @@ class StudySpec(Part):
             raise ValueError(f"subjects: got names {names}, allowed is each name once")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, allowed is each seed once")
-        pairs = [(cut.method, amount) for cut in self.cuts for amount in cut.amounts]
+        pairs = [
+            (cut.method, json.dumps(cut.options(), sort_keys=True), amount)
+            for cut in self.cuts
+            for amount in cut.amounts
+        ]
         if len(set(pairs)) != len(pairs):
             raise ValueError("cuts: the same method and amount stands there twice")
         if "loss" not in self.measures:

@@ -8,14 +8,16 @@ little that lies inside, and the counts prove that the k-th is there (else it is
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from resprout.pruning.placed_scores import PlacedScore
 
 Score = Callable[[Tensor], Tensor]
-_CHUNK = 1 << 20  # elements looked at together: few enough to stay in the processor's cache
+_CHUNK = 1 << 18  # elements looked at together: few enough to stay in the processor's cache
 _SAMPLE = 1 << 20
+_NAN = "score: some weights are NaN, which has no place in an order"
 
 
 def keep_highest(
@@ -58,6 +60,7 @@ def keep_highest(
     scores = _Scores(weights, score, earlier)
     threshold, ties_to_cut, places = _threshold(scores, cut - gone, total - gone)
     masks = []
+    kept_in_all = 0
     first = 0  # place of the tensor's first element among all
     for tensor, weight in enumerate(weights):
         mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
@@ -78,7 +81,10 @@ def keep_highest(
             own = places[(places >= first) & (places < first + len(flat))]
             flat[(own - first).to(flat.device)] = False
         first += len(flat)
+        kept_in_all += _count(mask)
         masks.append(mask)
+    if kept_in_all != total - cut:  # NaN is neither above the threshold nor below it
+        raise ValueError(_NAN)
     return masks
 
 
@@ -131,7 +137,7 @@ class _Scores:
             yield start, scores, None if candidates is None else candidates[place]
 
     def sample(self) -> Tensor:
-        """Every so many-th score of what may still go, sorted, on the CPU."""
+        """Every so many-th score of what may still go, on the CPU, in no order."""
         step = max(1, sum(weight.numel() for weight in self.weights) // _SAMPLE)
         while step > 1 and math.gcd(step, 210) > 1:
             step += 1  # a factor in common with the rows' length would always see the same columns
@@ -142,53 +148,71 @@ class _Scores:
             scores = self._scored(weight.detach().flatten()[::step], tensor, -step)
             mask = self.earlier[tensor]
             samples.append((scores if mask is None else scores[mask.flatten()[::step]]).cpu())
-        return torch.cat(samples).sort().values
+        return torch.cat(samples)
 
 
 def _threshold(scores: _Scores, cut: int, candidates: int) -> tuple[float, int, Tensor | None]:
     """The `cut`-th lowest score of the candidates, how many of just that score go, and their
     places among all elements; None where they have to be looked for.
+
+    Raises:
+        ValueError: so many scores are NaN that there is no such score.
     """
-    sample = scores.sample()
+    sample = scores.sample().numpy()
     rank = cut * len(sample) // candidates
     margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
     while True:
-        low = float(sample[rank - margin]) if rank >= margin else -math.inf
-        high = float(sample[rank + margin]) if rank + margin < len(sample) else math.inf
-        below, at_low, inside, places, at_high = _bracket(scores, low, high)
+        bottom, top = rank - margin, rank + margin
+        ranks = [place for place in (bottom, top) if 0 <= place < len(sample)]
+        ordered = np.partition(sample, ranks) if ranks else sample
+        low = float(ordered[bottom]) if bottom >= 0 else -math.inf
+        high = float(ordered[top]) if top < len(sample) else math.inf
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError(_NAN)
+        below, near, places = _bracket(scores, low, high)
+        at_low, at_high = int((near == low).sum()), int((near == high).sum()) * (high > low)
+        between = (near > low) & (near < high)
+        inside = near[between]
         if below < cut <= below + at_low:
             return low, cut - below, None
         place = cut - below - at_low
         if 0 < place <= len(inside):
             threshold = float(inside.kthvalue(place).values)
             ties = place - int((inside < threshold).sum())
-            return threshold, ties, places[inside == threshold][:ties]
+            return threshold, ties, places[between][inside == threshold][:ties]
         if 0 < place <= len(inside) + at_high:
             return high, place - len(inside), None
+        if not ranks:
+            raise ValueError(_NAN)  # the bracket is all numbers, and still holds too few
         margin *= 8
 
 
-def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, int, Tensor, Tensor, int]:
-    """How many scores lie below and at `low`; those strictly between, and their places among all
-    elements; how many lie at `high`.
-    """
-    below = at_low = at_high = first = 0
-    inside, places = [], []
+def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, Tensor, Tensor]:
+    """How many scores lie below `low`; those from `low` to `high`, and their places among all."""
+    below = first = 0
+    near, places = [], []
     for tensor, weight in enumerate(scores.weights):
         for start, chunk, candidates in scores.chunks(tensor):
-            if chunk.sum().isnan() and chunk.isnan().any():  # the sum tells first, and cheaply
-                raise ValueError("score: some weights are NaN, which has no place in an order")
             upto = chunk <= high
             if candidates is not None:
                 upto &= candidates
-            where = (upto & (chunk >= low)).nonzero().squeeze(1)  # few: the rest is cheap
-            below += int(upto.count_nonzero()) - len(where)
-            found = chunk[where]
-            at_low += int((found == low).count_nonzero())
-            if high > low:
-                at_high += int((found == high).count_nonzero())
-            between = (found > low) & (found < high)
-            inside.append(found[between].cpu())
-            places.append((where[between] + (first + start)).cpu())
+            where = _nonzero(upto & (chunk >= low))  # few: the rest is cheap
+            below += _count(upto) - len(where)
+            near.append(chunk[where].cpu())
+            places.append((where + (first + start)).cpu())
         first += weight.numel()
-    return below, at_low, torch.cat(inside), torch.cat(places), at_high
+    return below, torch.cat(near), torch.cat(places)
+
+
+def _nonzero(flags: Tensor) -> Tensor:
+    """The places of the few that are True: (n,) -> (k,)."""
+    if flags.device.type == "cpu":  # numpy skips what is False many times as fast
+        return torch.from_numpy(np.flatnonzero(flags.numpy()))
+    return flags.nonzero().squeeze(1)
+
+
+def _count(flags: Tensor) -> int:
+    """How many are True."""
+    if flags.device.type == "cpu":
+        return int(np.count_nonzero(flags.numpy()))
+    return int(flags.count_nonzero())

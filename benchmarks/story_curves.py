@@ -13,7 +13,7 @@ Each point cuts a copy of the model and is kept in OUT/points; points that are t
 again. Several processes may share the work (`--part 1/2` and `--part 2/2`, into one OUT).
 
 When all points are there:
-- OUT/results.json: model and texts, every point (requested, achieved, parameters at zero, loss),
+- OUT/results.json: model and texts, every point (requested, achieved, parameters gone, loss),
   every curve (random: mean and range over seeds), and every difference between two curves of one
   kind of unit at one amount asked for. Intervals are 95 %, by a bootstrap over the windows (and
   the seeds of random controls), the same resamples for all, so differences are paired.
@@ -56,6 +56,7 @@ from resprout.report.charts import COLOURS, MARKERS, STYLE, save
 
 AMOUNTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PATTERNS = ("2:4", "4:8")
+FEW = (0.1, 0.2, 0.3, 0.5)  # for second ways, which differ little from the first
 SEEDS = 5
 MANY = ("weight", "glu_neuron", "mlp_neuron", "neuron")  # so many that chance has no scope
 
@@ -120,6 +121,8 @@ def curves_of(model: PreTrainedModel) -> list[Curve]:
 
 def points_of(model: PreTrainedModel, curve: Curve, amounts: list[float]) -> list[Curve]:
     """A curve's points: an amount, and a seed where it is random."""
+    if curve.in_order or (curve.unit == "glu_neuron" and curve.scope == "global"):
+        amounts = [amount for amount in amounts if amount in FEW]
     if ":" in curve.scope:
         kept, of = map(int, curve.scope.split(":"))
         amounts = [1 - kept / of]
@@ -143,6 +146,7 @@ def measure(
         subject,
         point.method,
         None if ":" in point.scope else point.amount,
+        cut="mask" if METHODS[point.method].unit == "weight" else "remove",
         scope=point.scope,
         head_unit=point.head_unit or "group",
         sequential=point.in_order,
@@ -157,7 +161,7 @@ def measure(
     return asdict(point) | {
         "achieved": cut.achieved,
         "prunable_units": cut.prunable,
-        "parameters_at_zero": cut.held,
+        "parameters_gone": cut.removed,
         "prunable_parameters": cut.prunable_parameters,
         "parameters": model.num_parameters(),
         "nats_per_token": float(losses.nats.sum() / losses.tokens.sum()),
@@ -185,7 +189,7 @@ def results(about: dict[str, Any], found: list[tuple[Curve, dict[str, Any]]]) ->
             | {
                 "name": curve.name,
                 "achieved": float(np.mean([record["achieved"] for record in records])),
-                "parameters_at_zero": float(np.mean([r["parameters_at_zero"] for r in records])),
+                "parameters_gone": float(np.mean([r["parameters_gone"] for r in records])),
                 "nats_per_token": float(np.mean(losses)),
                 "ci95": percentile_interval(drawn[curve]),
                 "range": [min(losses), max(losses)],

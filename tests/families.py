@@ -67,7 +67,7 @@ CONFIGURATIONS = {
     ),
     # The second of its layers does without positions.
     "smollm3": lambda: SmolLM3Config(**_GLU, no_rope_layers=[1, 0, 1]),
-    "phi3": lambda: Phi3Config(**_GLU),
+    "phi3": lambda: Phi3Config(**_GLU, sliding_window=8),
     "dendritic_biogpt": lambda: BioGPTConfig(
         vocab_size=V, hidden_size=24, num_hidden_layers=L, max_position_embeddings=64
     ),
@@ -100,14 +100,15 @@ def subject(name):
     return copy.deepcopy(_made(name))
 
 
-def _units():
+def _units(kin_are_slow=False):
     """Every model with every unit it has: (name, kind, head_unit)."""
     for name in NAMES:
+        marks = pytest.mark.slow if kin_are_slow and name in KIN else ()
         model_type = "llama" if name == STORIES else CONFIGURATIONS[name]().model_type
         for kind in FAMILIES[model_type].kinds:
-            yield pytest.param(name, kind, "group", id=f"{name}-{kind}")
+            yield pytest.param(name, kind, "group", marks=marks, id=f"{name}-{kind}")
             if kind == "head" and name in GROUPED:
-                yield pytest.param(name, kind, "query", id=f"{name}-query_head")
+                yield pytest.param(name, kind, "query", marks=marks, id=f"{name}-query_head")
 
 
 STORIES = "stories260K"
@@ -115,6 +116,8 @@ NAMES = (*CONFIGURATIONS, STORIES)
 # Those in which query heads share keys and values.
 GROUPED = {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3",
            "phi3", STORIES}  # fmt: skip
+# Those that go the very way of another through our code, so that the costly tests leave them out.
+KIN = {"mistral", "qwen2", "gemma", "gemma2", "smollm3", "llama_bias"}
 RANDOM = {
     "head": "heads-random",
     "glu_neuron": "glu-random",
@@ -124,6 +127,9 @@ RANDOM = {
     "layer": "layers-random",
 }
 each_unit = pytest.mark.parametrize(("name", "kind", "head_unit"), list(_units()))
+each_different_unit = pytest.mark.parametrize(
+    ("name", "kind", "head_unit"), list(_units(kin_are_slow=True))
+)
 each_name = pytest.mark.parametrize("name", NAMES)
 
 

@@ -9,6 +9,7 @@ import resprout
 from families import (
     CONFIGURATIONS,
     GROUPED,
+    KIN,
     NAMES,
     RANDOM,
     STORIES,
@@ -29,7 +30,12 @@ from resprout.pruning.protocols import PROTOCOLS
 CALIBRATION = some_ids(seed=5, batch=4, length=16)
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
 STRUCTURED = [
-    pytest.param(name, method.name, id=f"{name}-{method.name}")
+    pytest.param(
+        name,
+        method.name,
+        marks=pytest.mark.slow if name in KIN else (),
+        id=f"{name}-{method.name}",
+    )
     for name in NAMES
     for method in METHODS.values()
     if method.unit != "weight"

@@ -116,12 +116,14 @@ def prune(
 
     plan = plan_cut(Asked(**given), _tell)
 
+    from torch import OutOfMemoryError
+
     from resprout.cli.prune_table import console, show
 
     bar = _Bar(method)
     try:
         figures = carry_out(plan, bar)
-    except (FloatingPointError, MemoryError, OSError) as error:
+    except (FloatingPointError, MemoryError, OutOfMemoryError, OSError) as error:
         print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -179,6 +181,8 @@ class _Bar:
             self.close()
             self.bar = tqdm(desc=self.name, total=total, unit="step", leave=False)
         self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.close()
 
     def close(self) -> None:
         """Take it away."""

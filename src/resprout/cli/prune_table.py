@@ -44,16 +44,17 @@ def _before_and_after(figures: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
 
     def row(label: str, before: float, after: float, text: Any) -> None:
-        change = f"{after / before - 1:+.1%}" if before else ""
+        change = f"{after / before - 1:+.1%}" if before and after != before else "none"
         table.add_row(label, text(before), text(after), change)
 
     count, size = "{:,}".format, _bytes
-    of, held = figures["parameters"], figures["parameters"]["held_at_zero"]
+    of = figures["parameters"]
+    held_before, held = of["held_at_zero_before"], of["held_at_zero"]
     row("parameters", of["before"], of["after"], count)
     row("  non-embedding", of["non_embedding_before"], of["non_embedding_after"], count)
-    if held:
-        table.add_row("  held at zero", "", count(held), "")
-        row("  not held", of["before"], of["after"] - held, count)
+    if held or held_before:
+        table.add_row("  held at zero", count(held_before), count(held), "")
+        row("  surviving", of["before"] - held_before, of["after"] - held, count)
     stored = figures["bytes"]
     counted = " (counted)" if stored["weights_before_counted"] else ""
     row(f"weights on disk{counted}", stored["weights_before"], stored["weights_after"], size)
@@ -82,8 +83,11 @@ def facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
     found = f"{figures['achieved']:.4g}: {gone:,} of {of_units['prunable']:,} {units}"
     if figures["unit"] != "weight":
         found += f", with {figures['prunable_parameters_cut']:.1%} of their parameters"
+    how = f"{figures['method']}, {figures['scope'].replace('_', ' ')}"
+    if figures["head_unit"] is not None:
+        how += f", head unit {figures['head_unit']}"
     lines = [
-        ("method", f"{figures['method']}, {figures['scope'].replace('_', ' ')}, {_way(figures)}"),
+        ("method", f"{how}, {_way(figures)}"),
         ("requested", asked),
         ("achieved", found),
     ]

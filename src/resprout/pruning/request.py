@@ -139,9 +139,10 @@ def check_not_quantised(config: Any) -> None:
     if settings is None:
         return
     plain = settings if isinstance(settings, dict) else settings.to_dict()
+    way = plain.get("quant_method", "unknown way")
     raise ValueError(
-        f"model: its weights are quantised ({plain.get('quant_method', 'unknown way')}); allowed "
-        "is a model in fp32, bf16 or fp16"
+        f"model: its weights are quantised ({getattr(way, 'value', way)}); allowed is a model in "
+        "fp32, bf16 or fp16"
     )
 
 

@@ -33,7 +33,7 @@ def figures_of(plan: Plan, model: PreTrainedModel, cut: Cut) -> Figures:
     """
     asked, before, request = plan.asked, plan.before, plan.request
     total, after = parameter_total(before), parameter_total(model)
-    dtype = getattr(before.config, "dtype", None) or model.dtype  # the checkpoint's, if it says
+    dtype = getattr(before.config, "dtype", None) or torch.float32  # the checkpoint's, if it says
     weights, counted = weight_bytes(asked.model, total, dtype)
     return {
         "format": FORMAT,

@@ -30,6 +30,7 @@ import resprout
 from prune import llama_1b
 from resprout.models.description import skeleton
 from resprout.models.sizes import build, configuration
+from resprout.pruning.amounts import plural
 
 
 def biogpt() -> PreTrainedModel:
@@ -103,7 +104,7 @@ def case(name: str, options: argparse.Namespace) -> None:
     weights = [sum(p.numel() for p in model.parameters()) for model in models]
     expected = operation_counts[1] / operation_counts[0]
     print(
-        f"{name}: {cut.achieved:.1%} of {cut.prunable:,} {cut.unit}s gone, "
+        f"{name}: {cut.achieved:.1%} of {cut.prunable:,} {plural(cut.unit)} gone, "
         f"{weights[0] / 1e6:.0f} -> {weights[1] / 1e6:.0f} M parameters, {options.dtype}"
     )
     ids = torch.randint(0, 1000, (1, options.tokens), device=options.device)

@@ -17,7 +17,7 @@ When all points are there:
   every curve (random: mean and range over seeds), and every difference between two curves of one
   kind of unit at one amount asked for. Intervals are 95 %, by a bootstrap over the windows (and
   the seeds of random controls), the same resamples for all, so differences are paired.
-- OUT/story_curves.png and .svg: a panel per kind of unit.
+- OUT/story_curves.png and .svg: a panel per kind of unit, and the scopes of weights at 50 %.
 """
 
 import argparse
@@ -212,57 +212,96 @@ def results(about: dict[str, Any], found: list[tuple[Curve, dict[str, Any]]]) ->
     return about | {"points": points, "curves": curves, "differences": differences}
 
 
-TITLES = {"weight": "single weights", "glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons",
-          "head": "attention heads", "branch": "branches", "neuron": "dendritic neurons",
-          "layer": "layers"}  # fmt: skip
+TITLES = {"weight": "Single weights", "glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons",
+          "head": "Attention heads", "branch": "Branches", "neuron": "Dendritic neurons",
+          "layer": "Layers"}  # fmt: skip
+WORDS = {"per_layer": "per layer", "per_row": "per row", "2:4": "2 : 4", "4:8": "4 : 8",
+         "group": "key-value groups", "query": "query heads"}  # fmt: skip
 LINES = {"global": "-", "per_layer": "--", "per_row": ":"}
+HALF = ("global", "per_layer", "per_row", "4:8", "2:4")
+LOSS = "held-out loss (nats per token)"
 
 
 def chart(found: dict[str, Any]) -> Figure:
-    """A panel per kind of unit: colour = method, line = scope, grey = chance."""
+    """Single weights above, a panel per kind of larger unit below; grey = chance."""
     curves = found["curves"]
     uncut = next(curve["nats_per_token"] for curve in curves if curve["unit"] == "none")
-    units = [unit for unit in TITLES if any(curve["unit"] == unit for curve in curves)]
+    of = {u: [c for c in curves if c["unit"] == u and not c["in_order"]] for u in TITLES}
+    larger = [unit for unit, own in of.items() if own and unit != "weight"]
     with mpl.rc_context(STYLE):
-        rows = -(-len(units) // 2)
-        figure = Figure(figsize=(11, 4.4 * rows), layout="constrained")
-        panels = figure.subplots(rows, 2, squeeze=False).flatten()
-        for axes, unit in zip(panels, units, strict=False):
-            panel(axes, [curve for curve in curves if curve["unit"] == unit], uncut)
-            axes.set_title(TITLES[unit])
-        for axes in panels[len(units) :]:
-            axes.remove()
+        figure = Figure(figsize=(12, 9 if larger else 4.5), layout="constrained")
+        rows = figure.subfigures(2 if larger else 1, 1, squeeze=False)[:, 0]
+        lines, half = rows[0].subplots(1, 2, width_ratios=(2, 1))
+        draw_curves(lines, of["weight"], uncut)
+        draw_half(half, of["weight"], uncut)
+        if larger:
+            panels = rows[1].subplots(1, len(larger), squeeze=False)[0]
+            for axes, unit in zip(panels, larger, strict=True):
+                draw_curves(axes, of[unit], uncut)
     return figure
 
 
-def panel(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
-    axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
-    methods = [m for m in dict.fromkeys(c["method"] for c in curves) if not _random(m)]
-    ways = dict.fromkeys((c["method"], c["scope"], c["head_unit"], c["in_order"]) for c in curves)
-    for method, scope, head_unit, in_order in ways:
-        key = (method, scope, head_unit, in_order)
-        own = [c for c in curves if _way(c) == key]
+def draw_curves(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
+    """Colour = method; a method's further ways have other lines, or hollow marks for units."""
+    unit = curves[0]["unit"]
+    colours = dict.fromkeys(c["method"] for c in curves if not chance(c))
+    colours = {method: i for i, method in enumerate(colours)}
+    ways: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for curve in curves:
+        if ":" not in curve["scope"]:
+            ways.setdefault((curve["method"], curve["scope"], curve["head_unit"]), []).append(curve)
+    hollow = {}
+    for (method, scope, head_unit), own in ways.items():
         x = [0.0] + [100 * c["achieved"] for c in own]
         y = [uncut] + [c["nats_per_token"] for c in own]
-        if _random(method):
-            low = [uncut] + [c["range"][0] for c in own]
-            high = [uncut] + [c["range"][1] for c in own]
-            axes.plot(x, y, "--", color="grey", label="random: mean and range of 5 seeds")
-            axes.fill_between(x, low, high, color="grey", alpha=0.2, linewidth=0)
-            continue
-        i = methods.index(method)
-        axes.plot(x, y, LINES[scope], color=COLOURS[i], marker=MARKERS[i], label=method)
+        first = scope == METHODS[method].scopes[0] and head_unit != "query"
+        if chance(own[0]) and first:
+            low, high = ([uncut] + [c["range"][end] for c in own] for end in (0, 1))
+            axes.fill_between(x, low, high, color="0.5", alpha=0.25, linewidth=0)
+            axes.plot(x, y, "--", color="0.4", label=f"random, mean and range of {SEEDS}")
+        elif not chance(own[0]) and (first or unit == "weight"):
+            i, label = colours[method], method
+            label += f", {WORDS.get(scope, scope)}" if unit == "weight" else ""
+            axes.plot(x, y, LINES[scope] if unit == "weight" else "-", color=COLOURS[i],
+                      marker=MARKERS[i], markersize=5, linewidth=1.4, label=label)  # fmt: skip
+        elif not chance(own[0]):
+            mark = "*" if head_unit == "query" else MARKERS[colours[method]]
+            axes.plot(x[1:], y[1:], mark, color=COLOURS[colours[method]], mfc="none",
+                      markersize=10 if mark == "*" else 7)  # fmt: skip
+            name = WORDS.get(head_unit if mark == "*" else scope, scope)
+            hollow["*" if mark == "*" else "o"] = f"hollow: {name}"
+    for mark, name in hollow.items():
+        axes.plot([], [], mark, color="black", mfc="none", label=name)
+    axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
+    axes.set_title(TITLES[unit])
     axes.set_xlabel("amount cut (% of these units, achieved)")
-    axes.set_ylabel("held-out loss (nats per token)")
-    axes.legend()
+    axes.set_ylabel(LOSS)
+    axes.legend(fontsize=8.5, loc="upper left")
 
 
-def _random(method: str) -> bool:
-    return METHODS[method].score == "random"
+def draw_half(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
+    """The scopes side by side at 50 %."""
+    methods = list(dict.fromkeys(c["method"] for c in curves if not chance(c)))
+    for curve in (c for c in curves if c["amount"] == 0.5):
+        x, y = HALF.index(curve["scope"]), curve["nats_per_token"]
+        if chance(curve):
+            axes.plot([x], [y], "_", color="0.4", markersize=18, markeredgewidth=2)
+        else:
+            i = methods.index(curve["method"])
+            axes.plot([x], [y], MARKERS[i], color=COLOURS[i], markersize=7)
+    for i, method in enumerate(methods):
+        axes.plot([], [], MARKERS[i], color=COLOURS[i], label=method)
+    axes.plot([], [], "_", color="0.4", markersize=12, markeredgewidth=2, label="random")
+    axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
+    axes.set_xticks(range(len(HALF)), [WORDS.get(scope, scope) for scope in HALF])
+    axes.set_xlim(-0.5, len(HALF) - 0.5)
+    axes.set_title("Single weights at 50 %, by scope")
+    axes.set_ylabel(LOSS)
+    axes.legend(fontsize=8.5)
 
 
-def _way(curve: dict[str, Any]) -> tuple[str, str, str | None, bool]:
-    return curve["method"], curve["scope"], curve["head_unit"], curve["in_order"]
+def chance(curve: dict[str, Any]) -> bool:
+    return METHODS[curve["method"]].score == "random"
 
 
 def run(folder: Path, stories: Path, out: Path, amounts: list[float], part: str) -> None:

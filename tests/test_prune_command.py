@@ -349,7 +349,7 @@ REFUSED = [
     (("--method", "magnitude", "--amount", 0.4, "--scope", "locally"), "scope: got 'locally'"),
     (("--method", "2:4", "--amount", 0.4), "the pattern 2:4 cuts 0.5"),
     (("--method", "4:2"), "pattern: got '4:2'"),
-    (("--method", "mlp-magnitude", "--amount", 0.4), "has no plain MLP neurons"),
+    (("--method", "mlp-magnitude", "--amount", 0.4), "has no MLP neurons"),
     (("--method", "heads-gate", "--amount", 0.4), "needs a gate per head"),
     (("--method", "glu-maw", "--expansion-rate", 900), "expansion_rate: got 900"),
     (("--method", "glu-maw", "--amount", 0.4, "--round-to", 0), "round_to: got 0"),

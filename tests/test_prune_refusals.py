@@ -20,11 +20,11 @@ from resprout.pruning.adapters import adapter_for
 IDS = some_ids(batch=3)
 NAN = float("nan")
 WORDS = {
-    "head": "attention heads",
+    "head": "heads",
     "glu_neuron": "GLU neurons",
-    "mlp_neuron": "plain MLP neurons",
+    "mlp_neuron": "MLP neurons",
     "branch": "branches",
-    "neuron": "dendritic neurons",
+    "neuron": "neurons",
     "layer": "layers",
 }
 

@@ -6,8 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from resprout.pruning.amounts import plural
+
 _BAR = 30
-_PLURALS = {"glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons", "branch": "branches"}
 
 
 def console(columns: int = 80) -> Console:
@@ -149,11 +150,6 @@ def _picture(figures: dict[str, Any], blocks: tuple[str, str]) -> Table:
         bar = full * length + empty * (_BAR - length)
         table.add_row(layer["name"], bar, f"{share:.1%}", f"{kept:,} / {of:,}")
     return table
-
-
-def plural(unit: str) -> str:
-    """Many units, in words."""
-    return _PLURALS.get(unit, unit + "s")
 
 
 def _blocks(to: Console) -> tuple[str, str]:

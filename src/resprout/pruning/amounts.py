@@ -5,6 +5,12 @@ from numbers import Real
 from typing import Literal
 
 Kind = Literal["head", "glu_neuron", "mlp_neuron", "branch", "neuron", "layer"]
+_PLURALS = {"glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons", "branch": "branches"}
+
+
+def plural(unit: str) -> str:
+    """How several units are called in a sentence: `heads`, `GLU neurons`, `branches`."""
+    return _PLURALS.get(unit, f"{unit}s")
 
 
 def count_to_cut(units: int, amount: float) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resprout.files import read_json, write_json
 from resprout.models.sparse import SPARSE, read_places
-from resprout.pruning.amounts import Kind
+from resprout.pruning.amounts import Kind, plural
 from resprout.pruning.masks import zeros
 
 MANIFEST = "cut.json"
@@ -112,7 +112,7 @@ class Cut:
         return (
             f"Cut({self.method}, {self.cut}, requested {self.requested:g}, "
             f"achieved {self.achieved:.4f}, kept {self.kept:,} of {self.prunable:,} "
-            f"{self.unit}s, dead units {len(self.dead_units)})"
+            f"{plural(self.unit)}, dead units {len(self.dead_units)})"
         )
 
     def manifest(self) -> dict[str, Any]:

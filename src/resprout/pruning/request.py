@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from resprout.pruning.adapters import HEAD_UNITS, Adapter, HeadUnit, adapter_for
-from resprout.pruning.amounts import Kind, check_amount, parse_pattern
+from resprout.pruning.amounts import Kind, check_amount, parse_pattern, plural
 from resprout.pruning.methods import Method, resolve
 from resprout.pruning.protocols import Protocol
 from resprout.pruning.protocols import protocol as protocol_named
@@ -174,7 +174,7 @@ def _amount(
         if method.unit not in _MLP:
             raise ValueError(
                 f"expansion_rate: got {expansion_rate!r}, allowed only for neurons of an MLP, "
-                f"{method.name} cuts {method.unit}s"
+                f"{method.name} cuts {plural(method.unit)}"
             )
         if scope != "per_layer":
             raise ValueError(f"expansion_rate: allowed with the scope per_layer, got {scope!r}")
@@ -199,7 +199,7 @@ def _dead_unit(
     if method.unit != "weight":
         raise ValueError(
             f"dead_threshold: got {threshold!r}, allowed only where single weights are cut, "
-            f"{method.name} cuts {method.unit}s"
+            f"{method.name} cuts {plural(method.unit)}"
         )
     if unit is None:
         return adapter.dying

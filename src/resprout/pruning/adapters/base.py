@@ -7,20 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from resprout.pruning.amounts import Kind
+from resprout.pruning.amounts import Kind, plural
 from resprout.pruning.protocols import Protocol
 from resprout.pruning.units import Group
 
 HeadUnit = Literal["group", "query"]
 HEAD_UNITS: tuple[HeadUnit, ...] = ("group", "query")
-_PLURALS: dict[Kind, str] = {
-    "head": "attention heads",
-    "glu_neuron": "GLU neurons",
-    "mlp_neuron": "plain MLP neurons",
-    "branch": "branches",
-    "neuron": "dendritic neurons",
-    "layer": "layers",
-}
 # Fields of configurations that hold one entry per layer.
 _PER_LAYER = ("layer_types", "no_rope_layers")
 
@@ -114,11 +106,11 @@ class Adapter:
             ValueError: the family has no such units.
         """
         if kind not in self.kinds:
-            own = ", ".join(_PLURALS[k] for k in self.kinds)
+            own = ", ".join(plural(k) for k in self.kinds)
             has = f"its units are weights, {own}" if own else "only its weights can be cut"
             raise ValueError(
                 f"method: {type(self.model).__name__} ({self.config.model_type}) has no "
-                f"{_PLURALS[kind]} that are known here; {has}"
+                f"{plural(kind)} that are known here; {has}"
             )
         if kind == "layer":
             return [self.layer_group()]

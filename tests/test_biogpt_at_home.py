@@ -34,9 +34,9 @@ def python(code, *arguments):
     "first",
     [
         "import resprout; from transformers import AutoConfig, AutoModelForCausalLM",
-        "import transformers; import resprout",
+        pytest.param("import transformers; import resprout", marks=pytest.mark.slow),
         "from transformers import AutoConfig, AutoModelForCausalLM; import resprout",
-        "import resprout; from transformers import Trainer",
+        pytest.param("import resprout; from transformers import Trainer", marks=pytest.mark.slow),
     ],
 )
 def test_import_resprout_registers(first):
@@ -104,7 +104,7 @@ def test_lora_on_linear_layers_takes_effect():
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
 @pytest.mark.parametrize("mode", [{}, MODES["trace, two passes"]], ids=["published", "all"])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_training_forward_compiles_whole(mode, masked):
     torch._dynamo.reset()
     model = tiny(hidden_size=24, num_hidden_layers=2, **mode).train()

@@ -198,6 +198,7 @@ def test_caches_padding_and_generation(mode):
     assert beams[0].tolist() == beams[1].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
 def test_the_training_forward_compiles_whole():
     torch._dynamo.reset()

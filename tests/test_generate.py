@@ -185,7 +185,7 @@ def test_half_a_character_at_the_end_is_told():
         (["--prompt", "a", "--top_k", "-1"], "top_k: got -1"),
         (["--prompt", "a", "--top-p", "0"], "top_p: got 0.0"),
         (["--prompt", "a", "--seed", "-1"], "seed: got -1"),
-        (["--prompt", "a", "--dtype", "int8"], "dtype: got 'int8', allowed are float32"),
+        (["--prompt", "a", "--dtype", "int8"], "dtype: got 'int8', allowed are auto, float32"),
         (["--prompt", "a", "--tokenizer", "no/such"], "tokenizer: 'no/such' is not to be had"),
         (["--prompt", "a", "--bogus"], "No such option"),
     ],

@@ -32,6 +32,8 @@ from test_recovery import (
 
 OPTIONS = TrainingOptions(steps=8, batch_windows=2, learning_rate=1e-3, warmup_steps=2)
 
+SLOW = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
@@ -158,7 +160,8 @@ def test_what_was_cut_does_not_come_back(tokens, tmp_path):
         grow(model, tokens, tmp_path / "work", GradualMasks(random, "linear", 0.5, 4, 1))
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5, 7])  # before, within (twice) and after the ramp
+# Before, within (twice) and after the ramp.
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=SLOW), 3, 5, pytest.param(7, marks=SLOW)])
 def test_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path, stop):
     def gradual(model):
         return GradualMasks(Sorted(model), "cubic", 0.7, ramp_steps=5, every=2)
@@ -179,7 +182,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path, stop):
     assert again.cut_at.asked == expected.cut_at.asked[-len(again.cut_at.asked) or 3 :]
 
 
-@pytest.mark.parametrize("stop", [1, 3, 7])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=SLOW), 3, pytest.param(7, marks=SLOW)])
 def test_recover_returns_the_cut_that_is_held(tokens, tmp_path, monkeypatch, stop):
     def recovered(folder):
         model = small()
@@ -231,6 +234,7 @@ def test_a_ramp_is_refused_where_no_process_has_all_weights():
         GradualMasks(print, "linear", 0.5).check(small(), 8, sharded=True)
 
 
+@pytest.mark.slow
 def test_two_processes_cut_alike(tokens, tmp_path):
     in_two_processes(__file__, tokens.path, tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]

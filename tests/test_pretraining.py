@@ -242,7 +242,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_checkpoint(tokens, tmp
         )
 
 
-@pytest.mark.parametrize("limit", [3, 5])  # megabytes: in the weights, in the optimiser's state
+# Megabytes: in the weights, in the optimiser's state.
+@pytest.mark.parametrize("limit", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(tokens, tmp_path, limit):
     """A limit on the size of files stands in for the disk: the same errors, a real process."""
     limited = (
@@ -399,7 +400,7 @@ def test_tensorboard_is_told(tokens, tmp_path):
     assert list((tmp_path / "run" / "checkpoints").rglob("events.out.tfevents*"))
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharding", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns(tokens, tmp_path, sharding):
     """Two gloo processes, half of each batch in each; FSDP2 on a model as deep as biogpt-1b."""
     model = "biogpt-nano"

@@ -48,7 +48,7 @@ from resprout.measure.statistics import (
 )
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import load
-from resprout.pruning.adapters import HEAD_UNITS, adapter_for
+from resprout.pruning.adapters import adapter_for
 from resprout.pruning.amounts import check_amount
 from resprout.pruning.api import prune
 from resprout.pruning.methods import METHODS, Method
@@ -63,7 +63,7 @@ MANY = ("weight", "glu_neuron", "mlp_neuron", "neuron")  # so many that chance h
 
 @dataclass(frozen=True)
 class Curve:
-    """A method in one of its ways; `amount` None: all amounts, `seed` None: all seeds."""
+    """A method in one of its ways, at an amount where it is given; `seed` None: all seeds."""
 
     unit: str
     method: str
@@ -76,15 +76,10 @@ class Curve:
     @property
     def name(self) -> str:
         """What tells it from others, also as a file's name."""
-        parts = [self.method, self.scope.replace(":", "of"), self.head_unit]
-        parts += ["in_order" if self.in_order else None]
-        parts += [None if self.amount is None else f"{self.amount:g}"]
-        parts += [None if self.seed is None else f"seed{self.seed}"]
-        return ",".join(part for part in parts if part is not None)
-
-    @property
-    def random(self) -> bool:
-        return METHODS[self.method].score == "random"
+        parts = [self.method, self.scope.replace(":", "of"), self.head_unit or ""]
+        parts += ["in_order" if self.in_order else "", f"{self.amount:g}"]
+        parts += ["" if self.seed is None else f"seed{self.seed}"]
+        return ",".join(filter(None, parts))
 
 
 UNCUT = Curve("none", "magnitude", "global", amount=0.0)
@@ -97,20 +92,14 @@ def curves_of(model: PreTrainedModel) -> list[Curve]:
     def ways(method: Method) -> list[Curve]:
         scopes = [s for s in method.scopes if s != "N:M"]
         scopes += PATTERNS if "N:M" in method.scopes else ()
-        if method.score == "random" and method.unit in MANY:
+        if chance(method.name) and method.unit in MANY:
             scopes = [s for s in scopes if s == method.scopes[0] or ":" in s]
-        if method.unit == "head":
-            groups = {u: adapter.groups("head", u) for u in HEAD_UNITS}
-            if method.score == "gate" and adapter.gates(groups["group"][0]) is None:
-                return []
-            grouped = any(g.strata > 1 for g in groups["query"])
-            return [
-                Curve(method.unit, method.name, scope, unit)
-                for unit in HEAD_UNITS
-                for scope in scopes
-                if unit == "group" or (grouped and scope == "per_layer")
-            ]
-        found = [Curve(method.unit, method.name, scope) for scope in scopes]
+        if method.score == "gate" and adapter.gates(adapter.groups("head")[0]) is None:
+            return []
+        own = "group" if method.unit == "head" else None
+        found = [Curve(method.unit, method.name, scope, own) for scope in scopes]
+        if own and any(g.strata > 1 for g in adapter.groups("head", "query")):
+            found.append(Curve(method.unit, method.name, "per_layer", "query"))
         if method.score == "wanda":
             found.append(Curve(method.unit, method.name, "per_row", in_order=True))
         return found
@@ -132,7 +121,7 @@ def points_of(model: PreTrainedModel, curve: Curve, amounts: list[float]) -> lis
         units = sum(compete) if curve.scope == "global" else min(compete)
         first = {int(a * units): a for a in sorted(amounts, reverse=True)}
         amounts = sorted(a for count, a in first.items() if count)
-    seeds = range(SEEDS) if curve.random else [None]
+    seeds = range(SEEDS) if chance(curve.method) else [None]
     return [replace(curve, amount=a, seed=seed) for a in amounts for seed in seeds]
 
 
@@ -179,129 +168,108 @@ def results(about: dict[str, Any], found: list[tuple[Curve, dict[str, Any]]]) ->
     windows = len(found[0][1]["window_nats"])
     sizes = np.full(windows, found[0][1]["window_tokens"])
     weights = {s: resampling_weights(s, windows, RESAMPLES, seed=0) for s in (1, SEEDS)}
-    drawn, curves = {}, []
+    drawn, curves, differences = {}, [], []
     for curve, records in together.items():
         totals = np.array([record["window_nats"] for record in records])
         drawn[curve] = weighted_mean(totals, sizes, weights[len(records)])
         losses = [record["nats_per_token"] for record in records]
-        curves.append(
-            asdict(curve)
-            | {
-                "name": curve.name,
-                "achieved": float(np.mean([record["achieved"] for record in records])),
-                "parameters_gone": float(np.mean([r["parameters_gone"] for r in records])),
-                "nats_per_token": float(np.mean(losses)),
-                "ci95": percentile_interval(drawn[curve]),
-                "range": [min(losses), max(losses)],
-            }
-        )
-    means = {curve: record["nats_per_token"] for curve, record in zip(drawn, curves, strict=True)}
-    differences = [
-        {
-            "unit": one.unit,
-            "amount": one.amount,
-            "first": one.name,
-            "second": other.name,
-            "first_minus_second": means[one] - means[other],
-            "ci95": percentile_interval(drawn[one] - drawn[other]),
-        }
-        for one, other in combinations(drawn, 2)
-        if (one.unit, one.amount) == (other.unit, other.amount)
-    ]
+        means = ("achieved", "parameters_gone", "nats_per_token")
+        own = {"name": curve.name}
+        own |= {key: float(np.mean([record[key] for record in records])) for key in means}
+        own |= {"ci95": percentile_interval(drawn[curve]), "range": [min(losses), max(losses)]}
+        curves.append(asdict(curve) | own)
+    for (one, first), (other, second) in combinations(zip(drawn, curves, strict=True), 2):
+        if (one.unit, one.amount) == (other.unit, other.amount):
+            pair = {"unit": one.unit, "amount": one.amount}
+            pair |= {"first": one.name, "second": other.name}
+            pair["first_minus_second"] = first["nats_per_token"] - second["nats_per_token"]
+            differences.append(pair | {"ci95": percentile_interval(drawn[one] - drawn[other])})
     points = [{k: v for k, v in r.items() if k != "window_nats"} for _, r in found]
     return about | {"points": points, "curves": curves, "differences": differences}
 
 
-TITLES = {"weight": "Single weights", "glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons",
-          "head": "Attention heads", "branch": "Branches", "neuron": "Dendritic neurons",
-          "layer": "Layers"}  # fmt: skip
-WORDS = {"per_layer": "per layer", "per_row": "per row", "2:4": "2 : 4", "4:8": "4 : 8",
-         "group": "key-value groups", "query": "query heads"}  # fmt: skip
+WORDS = {"glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons", "branch": "branches",
+         "per_layer": "per layer", "per_row": "per row"}  # fmt: skip
 LINES = {"global": "-", "per_layer": "--", "per_row": ":"}
-HALF = ("global", "per_layer", "per_row", "4:8", "2:4")
-LOSS = "held-out loss (nats per token)"
+AT_HALF = ("global", "per_layer", "per_row", "4:8", "2:4")
 
 
-def chart(found: dict[str, Any]) -> Figure:
-    """Single weights above, a panel per kind of larger unit below; grey = chance."""
-    curves = found["curves"]
-    uncut = next(curve["nats_per_token"] for curve in curves if curve["unit"] == "none")
-    of = {u: [c for c in curves if c["unit"] == u and not c["in_order"]] for u in TITLES}
-    larger = [unit for unit, own in of.items() if own and unit != "weight"]
+def chart(curves: list[dict[str, Any]]) -> Figure:
+    """Single weights above, a panel per kind of larger unit below."""
+    uncut = curves[0]["nats_per_token"]
+    units: dict[str, list[dict[str, Any]]] = {}
+    for curve in curves[1:]:
+        if not curve["in_order"]:
+            units.setdefault(curve["unit"], []).append(curve)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 9 if larger else 4.5), layout="constrained")
-        rows = figure.subfigures(2 if larger else 1, 1, squeeze=False)[:, 0]
-        lines, half = rows[0].subplots(1, 2, width_ratios=(2, 1))
-        draw_curves(lines, of["weight"], uncut)
-        draw_half(half, of["weight"], uncut)
-        if larger:
-            panels = rows[1].subplots(1, len(larger), squeeze=False)[0]
-            for axes, unit in zip(panels, larger, strict=True):
-                draw_curves(axes, of[unit], uncut)
+        figure = Figure(figsize=(13, 9.5), layout="constrained")
+        upper, lower = figure.subfigures(2, 1)
+        panels = list(upper.subplots(1, 2, width_ratios=(2, 1)))
+        panels += list(lower.subplots(1, max(1, len(units) - 1), squeeze=False)[0])
+        draw_half(panels.pop(1), units["weight"], uncut)
+        for axes, own in zip(panels, units.values(), strict=True):
+            draw_curves(axes, own, uncut)
     return figure
 
 
 def draw_curves(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
-    """Colour = method; a method's further ways have other lines, or hollow marks for units."""
-    unit = curves[0]["unit"]
-    colours = dict.fromkeys(c["method"] for c in curves if not chance(c))
-    colours = {method: i for i, method in enumerate(colours)}
-    ways: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for curve in curves:
-        if ":" not in curve["scope"]:
-            ways.setdefault((curve["method"], curve["scope"], curve["head_unit"]), []).append(curve)
-    hollow = {}
+    """Colour = method; its scopes are lines for weights, hollow marks for larger units."""
+    unit, looks, hollow = curves[0]["unit"], looks_of(curves), {}
+    ways: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for curve in (c for c in curves if ":" not in c["scope"]):
+        ways.setdefault((curve["method"], curve["scope"], curve["head_unit"]), []).append(curve)
     for (method, scope, head_unit), own in ways.items():
-        x = [0.0] + [100 * c["achieved"] for c in own]
-        y = [uncut] + [c["nats_per_token"] for c in own]
+        x = [0.0, *(100 * c["achieved"] for c in own)]
+        y = [uncut, *(c["nats_per_token"] for c in own)]
         first = scope == METHODS[method].scopes[0] and head_unit != "query"
-        if chance(own[0]) and first:
-            low, high = ([uncut] + [c["range"][end] for c in own] for end in (0, 1))
+        where = "single query heads" if head_unit == "query" else WORDS.get(scope, scope)
+        if chance(method) and first:
+            low, high = ([uncut, *(c["range"][end] for c in own)] for end in (0, 1))
             axes.fill_between(x, low, high, color="0.5", alpha=0.25, linewidth=0)
-            axes.plot(x, y, "--", color="0.4", label=f"random, mean and range of {SEEDS}")
-        elif not chance(own[0]) and (first or unit == "weight"):
-            i, label = colours[method], method
-            label += f", {WORDS.get(scope, scope)}" if unit == "weight" else ""
-            axes.plot(x, y, LINES[scope] if unit == "weight" else "-", color=COLOURS[i],
-                      marker=MARKERS[i], markersize=5, linewidth=1.4, label=label)  # fmt: skip
-        elif not chance(own[0]):
-            mark = "*" if head_unit == "query" else MARKERS[colours[method]]
-            axes.plot(x[1:], y[1:], mark, color=COLOURS[colours[method]], mfc="none",
-                      markersize=10 if mark == "*" else 7)  # fmt: skip
-            name = WORDS.get(head_unit if mark == "*" else scope, scope)
-            hollow["*" if mark == "*" else "o"] = f"hollow: {name}"
-    for mark, name in hollow.items():
-        axes.plot([], [], mark, color="black", mfc="none", label=name)
-    axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
-    axes.set_title(TITLES[unit])
+            axes.plot(x, y, "--", color="0.4", label=f"random: mean, range of {SEEDS} seeds")
+        elif not chance(method) and unit == "weight":
+            axes.plot(x, y, LINES[scope], label=f"{method}, {where}", **looks[method])
+        elif not chance(method) and first:
+            axes.plot(x, y, label=method, **looks[method])
+        elif not chance(method):
+            mark = "*" if head_unit == "query" else looks[method]["marker"]
+            axes.plot(x[1:], y[1:], mark, color=looks[method]["color"], mfc="none", markersize=8)
+            hollow[where] = "*" if mark == "*" else "o"
+    for where, mark in hollow.items():
+        axes.plot([], [], mark, color="black", mfc="none", label=f"hollow: {where}")
+    finish(axes, uncut, WORDS.get(unit, f"{unit}s"), loc="upper left")
     axes.set_xlabel("amount cut (% of these units, achieved)")
-    axes.set_ylabel(LOSS)
-    axes.legend(fontsize=8.5, loc="upper left")
 
 
 def draw_half(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
-    """The scopes side by side at 50 %."""
-    methods = list(dict.fromkeys(c["method"] for c in curves if not chance(c)))
-    for curve in (c for c in curves if c["amount"] == 0.5):
-        x, y = HALF.index(curve["scope"]), curve["nats_per_token"]
-        if chance(curve):
-            axes.plot([x], [y], "_", color="0.4", markersize=18, markeredgewidth=2)
-        else:
-            i = methods.index(curve["method"])
-            axes.plot([x], [y], MARKERS[i], color=COLOURS[i], markersize=7)
-    for i, method in enumerate(methods):
-        axes.plot([], [], MARKERS[i], color=COLOURS[i], label=method)
-    axes.plot([], [], "_", color="0.4", markersize=12, markeredgewidth=2, label="random")
+    """Single weights at 50 % by scope."""
+    for method, look in looks_of(curves).items():
+        own = [c for c in curves if c["method"] == method and c["amount"] == 0.5]
+        x, y = [AT_HALF.index(c["scope"]) for c in own], [c["nats_per_token"] for c in own]
+        axes.plot(x, y, label=method, **look | {"linestyle": "", "markersize": 8})
+    axes.set_xticks(range(len(AT_HALF)), [WORDS.get(scope, scope) for scope in AT_HALF])
+    axes.set_xlim(-0.5, len(AT_HALF) - 0.5)
+    finish(axes, uncut, "weights at 50 %, by scope", loc="lower center", bbox_to_anchor=(0.5, 0.06))
+
+
+def looks_of(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Colour and mark of each method; chance is grey."""
+    looks, places = {}, zip(COLOURS, MARKERS, strict=True)
+    for method in dict.fromkeys(curve["method"] for curve in curves):
+        colour, mark = ("0.4", "_") if chance(method) else next(places)
+        looks[method] = {"color": colour, "marker": mark, "markersize": 5}
+    return looks
+
+
+def finish(axes: Axes, uncut: float, title: str, **legend: Any) -> None:
     axes.axhline(uncut, color="black", linewidth=0.8, label="uncut")
-    axes.set_xticks(range(len(HALF)), [WORDS.get(scope, scope) for scope in HALF])
-    axes.set_xlim(-0.5, len(HALF) - 0.5)
-    axes.set_title("Single weights at 50 %, by scope")
-    axes.set_ylabel(LOSS)
-    axes.legend(fontsize=8.5)
+    axes.set_title(title)
+    axes.set_ylabel("held-out loss (nats per token)")
+    axes.legend(fontsize=8.5, handlelength=3, **legend)
 
 
-def chance(curve: dict[str, Any]) -> bool:
-    return METHODS[curve["method"]].score == "random"
+def chance(method: str) -> bool:
+    return METHODS[method].score == "random"
 
 
 def run(folder: Path, stories: Path, out: Path, amounts: list[float], part: str) -> None:
@@ -345,7 +313,7 @@ def run(folder: Path, stories: Path, out: Path, amounts: list[float], part: str)
         return
     found = results(about, [(point, read_json(file)) for point, file in files.items()])
     write_json(out / "results.json", found)
-    save(chart(found), out / "story_curves")
+    save(chart(found["curves"]), out / "story_curves")
     print(f"{len(points)} points: {out / 'results.json'}, {out / 'story_curves.png'}")
 
 

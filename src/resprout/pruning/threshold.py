@@ -1,15 +1,17 @@
 """The exact selection among all tensors together: which weights lie below the k-th lowest score.
 
 The k-th smallest of hundreds of millions of scores is found exactly without joining or sorting
-them: a sorted sample brackets it, one pass counts what lies below the bracket and gathers the
-little that lies inside, and the counts prove that the k-th is there (else it is widened).
+them: a sample brackets it, one pass counts what lies below the bracket and gathers the little that
+lies inside, and the counts prove that the k-th is there (else the bracket is widened).
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resprout.pruning.placed_scores import PlacedScore
@@ -58,32 +60,11 @@ def keep_highest(
             for weight, mask in zip(weights, earlier, strict=True)
         ]
     scores = _Scores(weights, score, earlier)
-    threshold, ties_to_cut, places = _threshold(scores, cut - gone, total - gone)
-    masks = []
-    kept_in_all = 0
-    first = 0  # place of the tensor's first element among all
-    for tensor, weight in enumerate(weights):
-        mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
-        flat = mask.view(-1)
-        for start, chunk, candidates in scores.chunks(tensor):
-            kept = torch.ge(chunk, threshold, out=flat[start : start + len(chunk)])
-            if candidates is not None:
-                kept &= candidates
-            if places is None and ties_to_cut:
-                tied = chunk == threshold
-                if candidates is not None:
-                    tied &= candidates
-                if (ties := int(tied.count_nonzero())) > 0:
-                    # Ties beyond the number still to cut are kept, from the last in order.
-                    kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
-                    ties_to_cut -= min(ties, ties_to_cut)
-        if places is not None:
-            own = places[(places >= first) & (places < first + len(flat))]
-            flat[(own - first).to(flat.device)] = False
-        first += len(flat)
-        kept_in_all += _count(mask)
-        masks.append(mask)
-    if kept_in_all != total - cut:  # NaN is neither above the threshold nor below it
+    sample = scores.sample().numpy()
+    masks = _in_one_pass(scores, sample, cut - gone, total - gone)
+    if masks is None:
+        masks = _in_two_passes(scores, sample, cut - gone, total - gone)
+    if sum(map(_count, masks)) != total - cut:  # NaN is neither above the threshold nor below it
         raise ValueError(_NAN)
     return masks
 
@@ -151,57 +132,130 @@ class _Scores:
         return torch.cat(samples)
 
 
-def _threshold(scores: _Scores, cut: int, candidates: int) -> tuple[float, int, Tensor | None]:
-    """The `cut`-th lowest score of the candidates, how many of just that score go, and their
-    places among all elements; None where they have to be looked for.
+def _in_one_pass(
+    scores: _Scores, sample: NDArray[Any], cut: int, candidates: int
+) -> list[Tensor] | None:
+    """Masks made against the bracket's lower end; then what lay in the bracket is put right.
+
+    None where the bracket missed the `cut`-th lowest score, or where it held too much (many tie).
+    """
+    low, high = _ends(sample, cut * len(sample) // candidates, 2.5)
+    room = candidates // 16 + _CHUNK
+    masks, near, places = [], [], []
+    first = inside = below = 0  # `first`: place of the tensor's first element among all
+    for tensor, weight in enumerate(scores.weights):
+        mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
+        flat = mask.view(-1)
+        for start, chunk, alive in scores.chunks(tensor):
+            if chunk.sum().isnan() and chunk.isnan().any():  # the sum tells first, and cheaply
+                raise ValueError(_NAN)
+            kept = torch.ge(chunk, low, out=flat[start : start + len(chunk)])
+            if alive is not None:
+                kept &= alive
+            where = _nonzero(kept & (chunk <= high))
+            inside += len(where)
+            if inside > room:
+                return None
+            near.append(chunk[where].cpu())
+            places.append((where + (first + start)).cpu())
+        below += _count(mask)
+        first += weight.numel()
+        masks.append(mask)
+    values, where = torch.cat(near), torch.cat(places)
+    place = cut - (candidates - below)
+    if not 0 < place <= len(values):
+        return None
+    threshold = values.kthvalue(place).values
+    lower = values < threshold
+    ties = (values == threshold).nonzero().squeeze(1)[: place - int(lower.sum())]
+    lower[ties] = True  # of those that tie the first in order
+    going, first = where[lower], 0
+    for mask in masks:
+        start, end = torch.searchsorted(going, torch.tensor([first, first + mask.numel()])).tolist()
+        mask.view(-1)[(going[start:end] - first).to(mask.device)] = False
+        first += mask.numel()
+    return masks
+
+
+def _in_two_passes(
+    scores: _Scores, sample: NDArray[Any], cut: int, candidates: int
+) -> list[Tensor]:
+    """The threshold first, then the masks; holds no places, however many scores tie."""
+    threshold, ties_to_cut = _threshold(scores, sample, cut, candidates)
+    masks = []
+    for tensor, weight in enumerate(scores.weights):
+        mask = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
+        flat = mask.view(-1)
+        for start, chunk, alive in scores.chunks(tensor):
+            kept = torch.ge(chunk, threshold, out=flat[start : start + len(chunk)])
+            if alive is not None:
+                kept &= alive
+            if ties_to_cut:
+                tied = chunk == threshold
+                if alive is not None:
+                    tied &= alive
+                if (ties := _count(tied)) > 0:
+                    # Ties beyond the number still to cut are kept, from the last in order.
+                    kept &= ~tied | (tied.cumsum(0) > ties_to_cut)
+                    ties_to_cut -= min(ties, ties_to_cut)
+        masks.append(mask)
+    return masks
+
+
+def _ends(sample: NDArray[Any], rank: int, width: float) -> tuple[float, float]:
+    """The scores `width` square roots of the sample below and above a rank of it.
+
+    A rank's standard deviation is at most half a square root. Beyond the sample's ends: infinity.
+    """
+    margin = int(width * math.isqrt(len(sample))) + 1
+    bottom, top = rank - margin, rank + margin
+    ranks = [place for place in (bottom, top) if 0 <= place < len(sample)]
+    ordered = np.partition(sample, ranks) if ranks else sample
+    low = float(ordered[bottom]) if bottom >= 0 else -math.inf
+    high = float(ordered[top]) if top < len(sample) else math.inf
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError(_NAN)
+    return low, high
+
+
+def _threshold(
+    scores: _Scores, sample: NDArray[Any], cut: int, candidates: int
+) -> tuple[float, int]:
+    """The `cut`-th lowest score, and how many of just that score go.
 
     Raises:
         ValueError: so many scores are NaN that there is no such score.
     """
-    sample = scores.sample().numpy()
-    rank = cut * len(sample) // candidates
-    margin = 4 * math.isqrt(len(sample)) + 1  # 8 standard deviations of the rank at its widest
+    width = 4.0
     while True:
-        bottom, top = rank - margin, rank + margin
-        ranks = [place for place in (bottom, top) if 0 <= place < len(sample)]
-        ordered = np.partition(sample, ranks) if ranks else sample
-        low = float(ordered[bottom]) if bottom >= 0 else -math.inf
-        high = float(ordered[top]) if top < len(sample) else math.inf
-        if math.isnan(low) or math.isnan(high):
-            raise ValueError(_NAN)
-        below, near, places = _bracket(scores, low, high)
-        at_low, at_high = int((near == low).sum()), int((near == high).sum()) * (high > low)
-        between = (near > low) & (near < high)
-        inside = near[between]
-        if below < cut <= below + at_low:
-            return low, cut - below, None
+        low, high = _ends(sample, cut * len(sample) // candidates, width)
+        below, at_low, inside, at_high = _bracket(scores, low, high)
         place = cut - below - at_low
+        if below < cut <= below + at_low:
+            return low, cut - below
         if 0 < place <= len(inside):
             threshold = float(inside.kthvalue(place).values)
-            ties = place - int((inside < threshold).sum())
-            return threshold, ties, places[between][inside == threshold][:ties]
+            return threshold, place - int((inside < threshold).sum())
         if 0 < place <= len(inside) + at_high:
-            return high, place - len(inside), None
-        if not ranks:
+            return high, place - len(inside)
+        if low == -math.inf and high == math.inf:
             raise ValueError(_NAN)  # the bracket is all numbers, and still holds too few
-        margin *= 8
+        width *= 8
 
 
-def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, Tensor, Tensor]:
-    """How many scores lie below `low`; those from `low` to `high`, and their places among all."""
-    below = first = 0
-    near, places = [], []
-    for tensor, weight in enumerate(scores.weights):
-        for start, chunk, candidates in scores.chunks(tensor):
-            upto = chunk <= high
-            if candidates is not None:
-                upto &= candidates
-            where = _nonzero(upto & (chunk >= low))  # few: the rest is cheap
-            below += _count(upto) - len(where)
-            near.append(chunk[where].cpu())
-            places.append((where + (first + start)).cpu())
-        first += weight.numel()
-    return below, torch.cat(near), torch.cat(places)
+def _bracket(scores: _Scores, low: float, high: float) -> tuple[int, int, Tensor, int]:
+    """How many scores lie below and at `low`, those strictly between, and how many at `high`."""
+    below = at_low = at_high = 0
+    inside = []
+    for tensor in range(len(scores.weights)):
+        for _, chunk, alive in scores.chunks(tensor):
+            if alive is not None:
+                chunk = chunk[alive]
+            below += _count(chunk < low)
+            at_low += _count(chunk == low)
+            at_high += _count(chunk == high) if high > low else 0
+            inside.append(chunk[(chunk > low) & (chunk < high)].cpu())
+    return below, at_low, torch.cat(inside), at_high
 
 
 def _nonzero(flags: Tensor) -> Tensor:

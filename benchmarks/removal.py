@@ -91,7 +91,7 @@ def line(what: str, first: float, second: float, ratios: list[float], beside: st
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: bf16 weights made in it are multiplied three times as slowly
 def case(name: str, options: argparse.Namespace) -> None:
     """One model and one kind of unit."""
     make, method, more = CASES[name]

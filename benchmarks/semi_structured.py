@@ -19,7 +19,7 @@ from removal import in_turn
 from resprout.pruning.semi_structured import to_semi_structured
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter

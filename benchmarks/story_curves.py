@@ -52,6 +52,7 @@ from resprout.pruning.adapters import adapter_for
 from resprout.pruning.amounts import check_amount
 from resprout.pruning.api import prune
 from resprout.pruning.methods import METHODS, Method
+from resprout.pruning.request import read_request
 from resprout.report.charts import COLOURS, MARKERS, STYLE, save
 
 AMOUNTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -116,8 +117,10 @@ def points_of(model: PreTrainedModel, curve: Curve, amounts: list[float]) -> lis
         kept, of = map(int, curve.scope.split(":"))
         amounts = [1 - kept / of]
     elif curve.unit != "weight":
-        groups = adapter_for(model).groups(curve.unit, curve.head_unit or "group")
-        compete = [g.count // g.strata for g in groups]
+        head_unit = curve.head_unit or "group"
+        request = read_request(model, curve.method, 0.5, scope=curve.scope, head_unit=head_unit)
+        groups = request.groups(adapter_for(model))
+        compete = [group.count // group.strata for group in groups]
         units = sum(compete) if curve.scope == "global" else min(compete)
         first = {int(a * units): a for a in sorted(amounts, reverse=True)}
         amounts = sorted(a for count, a in first.items() if count)
@@ -174,13 +177,13 @@ def results(about: dict[str, Any], found: list[tuple[Curve, dict[str, Any]]]) ->
         drawn[curve] = weighted_mean(totals, sizes, weights[len(records)])
         losses = [record["nats_per_token"] for record in records]
         means = ("achieved", "parameters_gone", "nats_per_token")
-        own = {"name": curve.name}
+        own: dict[str, Any] = {"name": curve.name}
         own |= {key: float(np.mean([record[key] for record in records])) for key in means}
         own |= {"ci95": percentile_interval(drawn[curve]), "range": [min(losses), max(losses)]}
         curves.append(asdict(curve) | own)
     for (one, first), (other, second) in combinations(zip(drawn, curves, strict=True), 2):
         if (one.unit, one.amount) == (other.unit, other.amount):
-            pair = {"unit": one.unit, "amount": one.amount}
+            pair: dict[str, Any] = {"unit": one.unit, "amount": one.amount}
             pair |= {"first": one.name, "second": other.name}
             pair["first_minus_second"] = first["nats_per_token"] - second["nats_per_token"]
             differences.append(pair | {"ci95": percentile_interval(drawn[one] - drawn[other])})
@@ -203,9 +206,9 @@ def chart(curves: list[dict[str, Any]]) -> Figure:
             units.setdefault(curve["unit"], []).append(curve)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 9.5), layout="constrained")
-        upper, lower = figure.subfigures(2, 1)
-        panels = list(upper.subplots(1, 2, width_ratios=(2, 1)))
-        panels += list(lower.subplots(1, max(1, len(units) - 1), squeeze=False)[0])
+        rows: Any = figure.subfigures(2, 1)
+        panels = list(rows[0].subplots(1, 2, width_ratios=(2, 1)))
+        panels += list(rows[1].subplots(1, max(1, len(units) - 1), squeeze=False)[0])
         draw_half(panels.pop(1), units["weight"], uncut)
         for axes, own in zip(panels, units.values(), strict=True):
             draw_curves(axes, own, uncut)

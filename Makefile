@@ -24,6 +24,7 @@ lint: $(VENV)/.dev  ## format, lint and types
 
 bench: $(VENV)/.dev  ## speed against the peers, side by side in one run
 	$(BIN)/python benchmarks/prune.py
+	$(BIN)/python benchmarks/removal.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/biogpt.py

@@ -173,7 +173,7 @@ def test_a_portable_removal_of_unequal_layers(subject, cut, tmp_path):
     assert len(set(kept)) > 1
     assert sum(kept) == LAYERS * HEADS - round(0.6 * LAYERS * HEADS)
     assert figures["loads_with"].startswith("resprout.load")
-    assert "head unit group" in text
+    assert "key-value groups" in text
     out, figures, _, _ = cut(subject, *what, "--portable", name="portable")
     assert "trust_remote_code=True" in figures["loads_with"]
     assert (out / "modeling_cut.py").is_file()
@@ -453,6 +453,12 @@ def test_subjects_and_places_that_are_refused(refused, subject, tmp_path, cut, m
     manifest["reshaped"]["shapes"].popitem()
     (out / "cut.json").write_text(json.dumps(manifest))
     refused(what, "has the cut.json of another cut", model=out)
+    # A uniform removal, whose sizes the configuration says.
+    uniform = ("--method", "glu-maw", "--cut", "remove", "--amount")
+    half, *_ = cut(subject, *uniform, 0.5, name="half")
+    less, *_ = cut(subject, *uniform, 0.25, name="less")
+    (less / "cut.json").replace(half / "cut.json")
+    refused(what, "the manifest of another model", model=half)
     masked, *_ = cut(subject, *what, name="masked")
     (masked / "cut.safetensors").unlink()
     refused(what, "cut.safetensors", model=masked)

@@ -210,6 +210,18 @@ def test_cuts_of_another_model():
     refused(model, "that it cut are not zero", "glu-maw", 0.6, previous=own)
 
 
+def test_removals_of_another_model():
+    model, other = tiny("llama"), tiny("llama", seed=1)
+    own = resprout.prune(model, "glu-maw", 0.5, cut="remove")
+    theirs = resprout.prune(other, "glu-maw", 0.25, cut="remove")
+    message = "the manifest of another model: it left 45 GLU neurons in 3 groups.* has 30 in 3"
+    refused(model, message, "magnitude", 0.5, previous=theirs)
+    layers = resprout.prune(tiny("gpt2"), "layers-random", 0.4, cut="remove")
+    refused(tiny("gpt2"), "it left 2 layers", "magnitude", 0.5, previous=layers)
+    refused(tiny("dendritic_biogpt"), "has no GLU neurons", "magnitude", 0.5, previous=theirs)
+    assert resprout.prune(model, "magnitude", 0.5, previous=own).earlier == own.history()
+
+
 def test_what_cannot_be_removed():
     def check(model, cut, message):
         before = bits(model)

@@ -65,6 +65,12 @@ def _before_and_after(figures: dict[str, Any]) -> Table:
     return table
 
 
+def _units(figures: dict[str, Any]) -> str:
+    """What was counted; heads that share keys and values are counted one way or the other."""
+    of_heads = {"group": "key-value groups", "query": "query heads"}
+    return of_heads.get(figures.get("head_unit") or "") or plural(figures["unit"])
+
+
 def _facts(figures: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
@@ -76,7 +82,7 @@ def _facts(figures: dict[str, Any]) -> Table:
 
 def facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """What is not a figure before and after, as label and sentence."""
-    units, of_units = plural(figures["unit"]), figures["units"]
+    units, of_units = _units(figures), figures["units"]
     gone = of_units["prunable"] - of_units["kept"]
     asked = f"{figures['requested']:.4g} of the {units}"
     if figures["expansion_rate"] is not None:
@@ -85,8 +91,6 @@ def facts(figures: dict[str, Any]) -> list[tuple[str, str]]:
     if figures["unit"] != "weight":
         found += f", with {figures['prunable_parameters_cut']:.1%} of their parameters"
     how = f"{figures['method']}, {figures['scope'].replace('_', ' ')}"
-    if figures["head_unit"] is not None:
-        how += f", head unit {figures['head_unit']}"
     lines = [
         ("method", f"{how}, {_way(figures)}"),
         ("requested", asked),
@@ -140,7 +144,7 @@ def _picture(figures: dict[str, Any], blocks: tuple[str, str]) -> Table:
     table.add_column("kept", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column(plural(figures["unit"]), justify="right", no_wrap=True)
+    table.add_column(_units(figures), justify="right", no_wrap=True)
     full, empty = blocks
     for layer in figures["layers"]:
         kept, of = layer["kept"], layer["of"]

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.data.calibration import (
@@ -13,7 +12,8 @@ from resprout.data.calibration import (
     as_windows,
     read_calibration,
 )
-from resprout.pruning.adapters import adapter_for
+from resprout.pruning.adapters import HeadUnit, adapter_for
+from resprout.pruning.amounts import plural
 from resprout.pruning.cut import Cut
 from resprout.pruning.cutting import cut_units, cut_weights
 from resprout.pruning.masks import not_empty
@@ -189,14 +189,29 @@ def windows_for(
     return found
 
 
-def check_previous(model: nn.Module, previous: Cut | None) -> None:
+def check_previous(model: PreTrainedModel, previous: Cut | None) -> None:
     """Refuse an earlier cut that is another model's.
 
+    Args:
+        model: on any device; on the meta device its weights are not looked at.
+        previous: the cut that it is said to have.
+
     Raises:
-        ValueError: a mask that fits no parameter, or one that the model's weights do not keep to.
+        ValueError: a mask that fits no parameter, or one that the model's weights do not keep to; a
+            removal that left other units than the model has.
     """
     if previous is None:
         return
+    if previous.cut == "remove" and previous.group_kind is not None:
+        head_unit: HeadUnit = "query" if previous.head_unit == "query" else "group"
+        has = [g.count for g in adapter_for(model).groups(previous.group_kind, head_unit)]
+        left = [max(1, len(units.kept)) for units in previous.groups]
+        if has != left:
+            raise ValueError(
+                f"previous: the manifest of another model: it left {sum(left)} "
+                f"{plural(previous.group_kind)} in {len(left)} groups, this "
+                f"{type(model).__name__} has {sum(has)} in {len(has)}"
+            )
     parameters = dict(model.named_parameters())
     for name, mask in previous.masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:

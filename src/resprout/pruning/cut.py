@@ -56,7 +56,8 @@ class Cut:
         prunable_parameters: parameters in all prunable units together.
         removed: parameters held at zero or taken out by this cut.
         seed: of random scores.
-        head_unit: what a head unit was where query heads share keys and values.
+        head_unit: what a head unit was where query heads share keys and values (`group` or
+            `query`); None where they do not.
         calibration: what the text was, its digest, and how large; None where none was used.
         earlier: the manifests of the cuts that this one came upon, oldest first.
         kept_weights: how many prunable weights stayed, where dead units were taken out and the

@@ -56,7 +56,7 @@ def cut_weights(
         dead_units=dead,
         groups=units,
         group_kind=request.dead_unit,
-        head_unit=request.head_unit if request.dead_unit == "head" else None,
+        head_unit=request.head_unit if any(group.shared for group in groups) else None,
         seed=request.seed,
     )
 
@@ -107,7 +107,7 @@ def cut_units(
             for group, stays in zip(groups, kept, strict=True)
         ],
         group_kind=groups[0].kind,
-        head_unit=request.head_unit if request.method.unit == "head" else None,
+        head_unit=request.head_unit if any(group.shared for group in groups) else None,
         seed=request.seed,
     )
 

@@ -69,6 +69,7 @@ class Group:
         strata: the units are so many equal consecutive strata, and each must lose as many.
         whole: per unit, the modules that go with it entirely.
         fixed: units that may not go.
+        shared: of heads: whether several query heads share keys and values.
     """
 
     kind: Kind
@@ -80,6 +81,7 @@ class Group:
     strata: int = 1
     whole: tuple[tuple[nn.Module, ...], ...] = field(default=())
     fixed: frozenset[int] = frozenset()
+    shared: bool = False
 
     def part(self, role: str) -> Part:
         """The part with a role."""

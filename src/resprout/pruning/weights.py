@@ -1,6 +1,7 @@
 """Which single weights go: a method's scores over a model's prunable weights, in a scope."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -258,7 +259,10 @@ def _sparsegpt(
         for name, module in inside[layer].items():
             weight = prunable[name]
             matrices = to_matrices(module, weight.detach())
-            earlier = to_matrices(module, held[name]) if name in held else [None] * len(matrices)
+            own = held.get(name)
+            earlier: Any = [None] * len(matrices)
+            if own is not None:
+                earlier = to_matrices(module, own.to(weight.device))
             found = [
                 sparsegpt(matrix, hessian, amount=amount, pattern=pattern, held=before)
                 for matrix, hessian, before in zip(

@@ -31,18 +31,19 @@ class GLUAdapter(Adapter):
             down = block.mlp.down_proj
             index = spread(0, down.in_features, 1)
             parts = (*self.gate_and_up(block.mlp, index), *columns(down, index, "down"))
-            strata = 1
+            strata, shared_heads = 1, False
         else:
             attention, down = block.self_attn, block.self_attn.o_proj
             H, G, K = self.head_counts(attention)
             single = head_unit == "query" and G < H
-            strata = G if single else 1
+            strata, shared_heads = G if single else 1, G < H
             index = spread(0, H, K) if single else spread(0, G, H // G * K)
             shared = None if single else spread(0, G, K)
             parts = (*self.head_rows(attention, index, shared), *columns(down, index))
         outputs = ((down, owners(index)),)
         name = f"layer {layer}"
-        return [Group(kind, layer, name, len(index), parts, outputs, strata)]
+        group = Group(kind, layer, name, len(index), parts, outputs, strata, shared=shared_heads)
+        return [group]
 
     def gate_and_up(self, mlp: Any, index: torch.Tensor) -> list[Part]:
         """The rows of gate and up, with their roles."""

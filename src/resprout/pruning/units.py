@@ -124,6 +124,34 @@ def owners(index: Tensor) -> Tensor:
     return owner
 
 
+def group_before(
+    down: nn.Module,
+    index: Tensor,
+    kind: Kind,
+    layer: int,
+    rows_of: Iterable[Part],
+    name: str = "",
+    strata: int = 1,
+    shared: bool = False,
+) -> Group:
+    """The units of a layer whose output one matrix reads.
+
+    Args:
+        down: the matrix.
+        index: (units, width) its input channels of each unit; all of them, each once.
+        kind: what a unit is.
+        layer: the layer's number.
+        rows_of: what else belongs to the units: the rows that make what `down` reads.
+        name: default `layer N`.
+        strata: see `Group`.
+        shared: see `Group`.
+    """
+    parts = (*rows_of, *columns(down, index))
+    outputs = ((down, owners(index)),)
+    name = name or f"layer {layer}"
+    return Group(kind, layer, name, len(index), parts, outputs, strata, shared=shared)
+
+
 def unit_masks(groups: Iterable[Group], kept: Iterable[Tensor]) -> dict[int, Tensor]:
     """Masks that zero whatever is not kept: id(parameter) -> True where kept, of its shape.
 

@@ -10,7 +10,7 @@ from resprout.models.biogpt.layout import entry_of
 from resprout.models.biogpt.neurons import CorticalLayer, DendriticNeuron
 from resprout.pruning.adapters.base import Adapter, HeadUnit, stride_of
 from resprout.pruning.amounts import Kind
-from resprout.pruning.units import Group, Part, columns, owners, rows, spread
+from resprout.pruning.units import Group, Part, group_before, rows, spread
 
 
 class BioGPTAdapter(Adapter):
@@ -64,14 +64,8 @@ class BioGPTAdapter(Adapter):
             (neuron.branch_norm, index),
         ):
             parts += [Part(module, "weight", 0, places), Part(module, "bias", 0, places)]
-        return Group(
-            "branch",
-            layer,
-            f"layer {layer} neuron {i}",
-            n,
-            (*parts, *columns(neuron.soma_proj, index)),
-            ((neuron.soma_proj, owners(index)),),
-        )
+        name = f"layer {layer} neuron {i}"
+        return group_before(neuron.soma_proj, index, "branch", layer, parts, name)
 
     def layer_group(self) -> Group:
         """Layers; with two passes those that feed back, or are fed, stay."""

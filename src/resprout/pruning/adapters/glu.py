@@ -7,7 +7,7 @@ import torch
 from resprout.models.modeling_cut import LayerConfig
 from resprout.pruning.adapters.base import Adapter, HeadUnit, same
 from resprout.pruning.amounts import Kind
-from resprout.pruning.units import Group, Part, columns, owners, rows, spread
+from resprout.pruning.units import Group, Part, group_before, rows, spread
 
 
 class GLUAdapter(Adapter):
@@ -26,31 +26,25 @@ class GLUAdapter(Adapter):
 
     def groups_of(self, block: Any, layer: int, kind: Kind, head_unit: HeadUnit) -> list[Group]:
         """See the class."""
-        parts: tuple[Part, ...]
         if kind == "glu_neuron":
             down = block.mlp.down_proj
             index = spread(0, down.in_features, 1)
-            parts = (*self.gate_and_up(block.mlp, index), *columns(down, index, "down"))
-            strata, shared_heads = 1, False
+            return [group_before(down, index, kind, layer, self.gate_and_up(block.mlp, index))]
+        attention, down = block.self_attn, block.self_attn.o_proj
+        H, G, K = self.head_counts(attention)
+        if head_unit == "query" and G < H:
+            index, strata, parts = spread(0, H, K), G, self.head_rows(attention, spread(0, H, K))
         else:
-            attention, down = block.self_attn, block.self_attn.o_proj
-            H, G, K = self.head_counts(attention)
-            single = head_unit == "query" and G < H
-            strata, shared_heads = G if single else 1, G < H
-            index = spread(0, H, K) if single else spread(0, G, H // G * K)
-            shared = None if single else spread(0, G, K)
-            parts = (*self.head_rows(attention, index, shared), *columns(down, index))
-        outputs = ((down, owners(index)),)
-        name = f"layer {layer}"
-        group = Group(kind, layer, name, len(index), parts, outputs, strata, shared=shared_heads)
-        return [group]
+            index, strata = spread(0, G, H // G * K), 1
+            parts = self.head_rows(attention, index, spread(0, G, K))
+        return [group_before(down, index, kind, layer, parts, strata=strata, shared=G < H)]
 
     def gate_and_up(self, mlp: Any, index: torch.Tensor) -> list[Part]:
         """The rows of gate and up, with their roles."""
         return [*rows(mlp.gate_proj, index, "gate"), *rows(mlp.up_proj, index, "up")]
 
     def head_rows(
-        self, attention: Any, queries: torch.Tensor, shared: torch.Tensor | None
+        self, attention: Any, queries: torch.Tensor, shared: torch.Tensor | None = None
     ) -> list[Part]:
         """The rows of Q and, where whole groups go, of K and V."""
         parts = rows(attention.q_proj, queries)
@@ -90,7 +84,7 @@ class FusedGLUAdapter(GLUAdapter):
         return [*rows(fused, index, "gate"), *rows(fused, index + len(index), "up")]
 
     def head_rows(
-        self, attention: Any, queries: torch.Tensor, shared: torch.Tensor | None
+        self, attention: Any, queries: torch.Tensor, shared: torch.Tensor | None = None
     ) -> list[Part]:
         """Queries above, then keys, then values."""
         H, G, K = self.head_counts(attention)

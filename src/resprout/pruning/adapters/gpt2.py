@@ -4,7 +4,7 @@ from typing import Any
 
 from resprout.pruning.adapters.base import Adapter, HeadUnit, same, stride_of
 from resprout.pruning.amounts import Kind
-from resprout.pruning.units import Group, columns, owners, rows, spread
+from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class GPT2Adapter(Adapter):
@@ -22,16 +22,7 @@ class GPT2Adapter(Adapter):
             up, down, count, K = block.mlp.c_fc, block.mlp.c_proj, block.mlp.c_fc.nf, 1
             places = spread(0, count, 1)
         index = spread(0, count, K)
-        return [
-            Group(
-                kind,
-                layer,
-                f"layer {layer}",
-                count,
-                parts=(*rows(up, places), *columns(down, index)),
-                outputs=((down, owners(index)),),
-            )
-        ]
+        return [group_before(down, index, kind, layer, rows(up, places))]
 
     def layer_group(self) -> Group:
         """Layers, unless a layer's place is part of its arithmetic."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from resprout.pruning.adapters.base import Adapter, HeadUnit, same
 from resprout.pruning.amounts import Kind
-from resprout.pruning.units import Group, columns, owners, rows, spread
+from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class GPTNeoXAdapter(Adapter):
@@ -23,16 +23,7 @@ class GPTNeoXAdapter(Adapter):
             up, down = block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h
             count = up.out_features
             places = index = spread(0, count, 1)
-        return [
-            Group(
-                kind,
-                layer,
-                f"layer {layer}",
-                count,
-                parts=(*rows(up, places), *columns(down, index)),
-                outputs=((down, owners(index)),),
-            )
-        ]
+        return [group_before(down, index, kind, layer, rows(up, places))]
 
     def uniform(self) -> list[dict[str, Any]]:
         """The head width follows from the heads' number, so heads cannot be said; the MLP can."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from resprout.pruning.adapters.base import Adapter, HeadUnit, same
 from resprout.pruning.amounts import Kind
-from resprout.pruning.units import Group, columns, owners, rows, spread
+from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class OPTAdapter(Adapter):
@@ -23,16 +23,7 @@ class OPTAdapter(Adapter):
             ups, down = [block.fc1], block.fc2
             index = spread(0, down.in_features, 1)
         parts = [part for up in ups for part in rows(up, index)]
-        return [
-            Group(
-                kind,
-                layer,
-                f"layer {layer}",
-                len(index),
-                parts=(*parts, *columns(down, index)),
-                outputs=((down, owners(index)),),
-            )
-        ]
+        return [group_before(down, index, kind, layer, parts)]
 
     def layer_group(self) -> Group:
         """Layers, unless each norms the residual stream itself and so never passes it on."""

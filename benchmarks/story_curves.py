@@ -218,10 +218,13 @@ def chart(curves: list[dict[str, Any]]) -> Figure:
 def draw_curves(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
     """Colour = method; its scopes are lines for weights, hollow marks for larger units."""
     unit, looks, hollow = curves[0]["unit"], looks_of(curves), {}
+    top = 1.06 * max(c["nats_per_token"] for c in curves if not chance(c["method"]))
     ways: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for curve in (c for c in curves if ":" not in c["scope"]):
         ways.setdefault((curve["method"], curve["scope"], curve["head_unit"]), []).append(curve)
-    for (method, scope, head_unit), own in ways.items():
+    # Chance first: in a legend's top row its long name is out of the lines' way.
+    for way, own in sorted(ways.items(), key=lambda item: not chance(item[0][0])):
+        method, scope, head_unit = way
         x = [0.0, *(100 * c["achieved"] for c in own)]
         y = [uncut, *(c["nats_per_token"] for c in own)]
         first = scope == METHODS[method].scopes[0] and head_unit != "query"
@@ -229,7 +232,9 @@ def draw_curves(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
         if chance(method) and first:
             low, high = ([uncut, *(c["range"][end] for c in own)] for end in (0, 1))
             axes.fill_between(x, low, high, color="0.5", alpha=0.25, linewidth=0)
-            axes.plot(x, y, "--", color="0.4", label=f"random: mean, range of {SEEDS} seeds")
+            beyond = f", to {y[-1]:.1f}" if y[-1] > top else ""
+            words = f"random: mean, range of {SEEDS} seeds{beyond}"
+            axes.plot(x, y, "--", color="0.4", label=words)
         elif not chance(method) and unit == "weight":
             axes.plot(x, y, LINES[scope], label=f"{method}, {where}", **looks[method])
         elif not chance(method) and first:
@@ -241,6 +246,7 @@ def draw_curves(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
     for where, mark in hollow.items():
         axes.plot([], [], mark, color="black", mfc="none", label=f"hollow: {where}")
     finish(axes, uncut, WORDS.get(unit, f"{unit}s"), loc="upper left")
+    axes.set_ylim(top=top if unit == "weight" else 1.1 * max(top, axes.get_ylim()[1] / 1.05))
     axes.set_xlabel("amount cut (% of these units, achieved)")
 
 
@@ -252,7 +258,7 @@ def draw_half(axes: Axes, curves: list[dict[str, Any]], uncut: float) -> None:
         axes.plot(x, y, label=method, **look | {"linestyle": "", "markersize": 8})
     axes.set_xticks(range(len(AT_HALF)), [WORDS.get(scope, scope) for scope in AT_HALF])
     axes.set_xlim(-0.5, len(AT_HALF) - 0.5)
-    finish(axes, uncut, "weights at 50 %, by scope", loc="lower center", bbox_to_anchor=(0.5, 0.06))
+    finish(axes, uncut, "weights at 50 %, by scope", loc="center", bbox_to_anchor=(0.5, 0.7))
 
 
 def looks_of(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

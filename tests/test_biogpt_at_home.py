@@ -35,7 +35,10 @@ def python(code, *arguments):
     [
         "import resprout; from transformers import AutoConfig, AutoModelForCausalLM",
         pytest.param("import transformers; import resprout", marks=pytest.mark.slow),
-        "from transformers import AutoConfig, AutoModelForCausalLM; import resprout",
+        pytest.param(
+            "from transformers import AutoConfig, AutoModelForCausalLM; import resprout",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("import resprout; from transformers import Trainer", marks=pytest.mark.slow),
     ],
 )
@@ -52,7 +55,14 @@ def test_import_resprout_imports_nothing_heavy():
     assert python(code) == ["set()"]
 
 
-@pytest.mark.parametrize("mode", [{}, MODES["trace, two passes"]], ids=["published", "all"])
+# What all parts together do, the published ones do too.
+PUBLISHED_AND_ALL = [
+    pytest.param({}, id="published", marks=pytest.mark.slow),
+    pytest.param(MODES["trace, two passes"], id="all"),
+]
+
+
+@pytest.mark.parametrize("mode", PUBLISHED_AND_ALL)
 def test_a_folder_loads_without_resprout(tmp_path, monkeypatch, mode):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     model = tiny(**mode)
@@ -103,7 +113,7 @@ def test_lora_on_linear_layers_takes_effect():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
-@pytest.mark.parametrize("mode", [{}, MODES["trace, two passes"]], ids=["published", "all"])
+@pytest.mark.parametrize("mode", PUBLISHED_AND_ALL)
 @pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_training_forward_compiles_whole(mode, masked):
     torch._dynamo.reset()

@@ -362,6 +362,7 @@ def test_killed_at_random_moments(tmp_path, extra):
     assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_stopped_kindly_it_says_how_to_go_on(tmp_path, lines, words):
     lines.write_text(lines.read_text() * 100)
     arguments = ["--source", lines, "--tokenizer", words, "-o", tmp_path / "out"]

@@ -387,6 +387,7 @@ def test_cycles_cut_more_each_time(tokens, calls):
     assert zero_to_the_bit(state(model), cut.masks)
 
 
+@pytest.mark.slow
 def test_cycles_go_on_where_they_were_killed(tokens, tmp_path, calls, monkeypatch):
     def cycled(folder):
         model = small()

@@ -159,6 +159,7 @@ def test_run_again_does_nothing_again(finished):
     assert again.records == outcome.records
 
 
+@pytest.mark.slow
 def test_run_elsewhere_gives_the_same_figures(finished, tmp_path):
     file, _, outcome, _ = finished
     again, _ = run(file, tmp_path / "elsewhere")

@@ -121,6 +121,7 @@ def test_a_conversation(folder):
         terminal.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_ends_it_silently(folder):
     """As `| head` does."""
     command = [sys.executable, "-m", "biogpt.generate", "--checkpoint", str(folder), "--prompt",

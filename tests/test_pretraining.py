@@ -123,6 +123,7 @@ def test_accumulation_is_a_larger_batch(tokens, tmp_path):
         assert a == pytest.approx(b, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_recomputation_does_not(tokens, tmp_path):
     for name, changes in {
         "a": {},
@@ -400,7 +401,8 @@ def test_tensorboard_is_told(tokens, tmp_path):
     assert list((tmp_path / "run" / "checkpoints").rglob("events.out.tfevents*"))
 
 
-@pytest.mark.parametrize("sharding", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_recovery.py has two processes that are fast enough
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_learns(tokens, tmp_path, sharding):
     """Two gloo processes, half of each batch in each; FSDP2 on a model as deep as biogpt-1b."""
     model = "biogpt-nano"

@@ -266,6 +266,7 @@ def test_a_removal_recovers_with_a_teacher(subject, cut, tokens):
     assert "training loss and divergence" in text
 
 
+@pytest.mark.slow
 def test_cycles_then_a_schedule_on_a_cut_model(subject, cut, tokens):
     """What is cut stays cut, and the history has a line per command."""
     train = ("--recover-steps", 4, "--tokens", tokens.path, *RECOVERY)

@@ -157,12 +157,46 @@ def test_training_sees_each_window_once_per_epoch(tokens, length, count, seed):
     assert np.array_equal(more[:count], starts)  # longer training begins alike
 
 
-@given(sizes=st.integers(2, 100), length=st.integers(1, 9), size=st.integers(1, 5))
-def test_batches_keep_order_and_length(sizes, length, size):
-    spans = windows.evaluation_windows(sizes, length)
-    got = list(windows.batches(spans, size))
-    assert [span for batch in got for span in batch] == spans
-    assert all(len(batch) <= size and len({n for _, n in batch}) == 1 for batch in got)
+@given(sizes=st.integers(2, 60), length=st.integers(1, 9), stride=st.integers(1, 9))
+def test_strided_windows_count_each_token_once_with_the_context_promised(sizes, length, stride):
+    if stride > length:
+        with pytest.raises(ValueError, match="stride"):
+            windows.strided_windows(sizes, length, stride)
+        return
+    got = windows.strided_windows(sizes, length, stride)
+    counted = [start + n - i for start, n, c in got for i in range(c, 0, -1)]
+    assert counted == list(range(sizes - 1))
+    for number, (start, n, c) in enumerate(got):
+        assert 0 < c <= n <= length and start + n < sizes
+        assert number == 0 or n - c >= length - stride or start + n == sizes - 1
+        assert start == number * stride
+
+
+def test_strided_windows_are_those_of_the_guide():
+    """The loop of transformers' perplexity guide, on 20 tokens."""
+    tokens, length, stride = 20, 8, 3
+    expected, reached = [], 0
+    for begin in range(0, tokens, stride):
+        end = min(begin + length, tokens - 1)  # inputs; the guide's own labels are shifted inside
+        expected.append((begin, end - begin, end - reached))
+        reached = end
+        if end == tokens - 1:
+            break
+    assert windows.strided_windows(tokens, length, stride) == expected
+
+
+@given(sizes=st.integers(2, 60), length=st.integers(1, 9))
+def test_document_windows_are_lm_evals(sizes, length):
+    lm_eval = pytest.importorskip("lm_eval.utils")
+    tokens = list(range(100, 100 + sizes - 1))
+    theirs = [
+        lm_eval.make_disjoint_window(pair)
+        for pair in lm_eval.get_rolling_token_windows(tokens, 7, length, 1)
+    ]
+    stream = [7, *tokens]
+    ours = windows.document_windows(sizes, length)
+    got = [(stream[s : s + n - c + 1], stream[s + n - c + 1 : s + n + 1]) for s, n, c in ours]
+    assert got == theirs
 
 
 def test_unigram_entropy_is_that_of_the_frequencies():

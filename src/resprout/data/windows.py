@@ -4,8 +4,6 @@ A window of length T holds T + 1 tokens: T inputs and the T targets one position
 every subject predicts the same tokens from the same contexts.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +26,56 @@ def evaluation_windows(tokens: int, length: int) -> list[tuple[int, int]]:
     if tokens < 2:
         raise ValueError(f"tokens: got {tokens}, needs at least 2 to predict one")
     return [(start, min(length, tokens - 1 - start)) for start in range(0, tokens - 1, length)]
+
+
+def strided_windows(tokens: int, length: int, stride: int) -> list[tuple[int, int, int]]:
+    """Overlapping windows that predict each token but the first once, most with a long context.
+
+    Each window begins `stride` tokens after the one before it, and only what that one had not
+    predicted counts: the sliding window of transformers' perplexity guide, and of GPT-2's figures.
+
+    Args:
+        tokens: how many the stream has.
+        length: T, inputs per window.
+        stride: at most T.
+
+    Returns:
+        (start, inputs, counted) triples: the last `counted` predictions of each window count.
+
+    Raises:
+        ValueError: fewer than two tokens, or a stride that is no part of the window.
+    """
+    if not 1 <= stride <= length:
+        raise ValueError(f"stride: got {stride}, allowed is 1 to the window's {length} tokens")
+    if stride == length:
+        return [(start, size, size) for start, size in evaluation_windows(tokens, length)]
+    found, reached = [], 0
+    for start, _ in evaluation_windows(tokens, stride):
+        size = min(length, tokens - 1 - start)
+        found.append((start, size, start + size - reached))
+        reached = start + size
+        if reached == tokens - 1:
+            break
+    return found
+
+
+def document_windows(tokens: int, length: int) -> list[tuple[int, int, int]]:
+    """The windows of one document, as lm-eval's `loglikelihood_rolling` takes them.
+
+    They adjoin, but the last, which would be shorter, reaches back for a whole window of context.
+
+    Args:
+        tokens: of the document, with the one before its first.
+        length: T, inputs per window.
+
+    Returns:
+        (start, inputs, counted) triples, as `strided_windows`.
+    """
+    found = []
+    for start, size in evaluation_windows(tokens, length):
+        begin = max(0, start + size - length)
+        found.append((begin, start + size - begin, size))
+    return found
 
 
 def training_starts(
@@ -58,18 +106,6 @@ def training_starts(
     epochs = [generator.permutation(windows) for _ in range(-(-count // windows))]
     chosen = np.concatenate(epochs)[:count] if epochs else np.empty(0, dtype=np.int64)
     return chosen.astype(np.int64) * length
-
-
-def batches(windows: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    """Runs of at most `size` windows of one length, in order."""
-    batch: list[tuple[int, int]] = []
-    for window in windows:
-        if batch and (len(batch) == size or window[1] != batch[0][1]):
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def stack(tokens: NDArray[np.unsignedinteger], batch: list[tuple[int, int]]) -> NDArray[np.int64]:

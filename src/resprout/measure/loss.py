@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import Split
-from resprout.data.windows import batches, evaluation_windows, stack
+from resprout.data.windows import evaluation_windows
+from resprout.measure.scoring import window_nats
 from resprout.measure.statistics import mean_interval
 
-EVALUATION_BATCH = 16  # windows per forward pass
+EVALUATION_BATCH = 16  # windows per forward pass at most
 
 
 def bits_per_byte(nats_per_token: float, tokens_per_byte: float) -> float:
@@ -48,13 +47,13 @@ class WindowLosses:
         low, high = mean_interval(self.nats, self.tokens, seed=seed)
         return {
             "nats_per_token": nats_per_token,
-            "perplexity": _exp(nats_per_token),
+            "perplexity": perplexity(nats_per_token),
             "bits_per_byte": bits_per_byte(nats_per_token, self.tokens_per_byte),
             "ci95": [low, high],
             "bits_per_byte_ci95": [
                 bits_per_byte(value, self.tokens_per_byte) for value in (low, high)
             ],
-            "perplexity_ci95": [_exp(low), _exp(high)],
+            "perplexity_ci95": [perplexity(low), perplexity(high)],
             "unit": "nats per token",
             "tokens": int(self.tokens.sum()),
             "windows": len(self.tokens),
@@ -64,12 +63,11 @@ class WindowLosses:
         }
 
 
-def _exp(nats: float) -> float | None:
-    """Perplexity; None where it is beyond a float (a model worse than any guess)."""
+def perplexity(nats: float) -> float | None:
+    """exp(nats); None where it is beyond a float (a model worse than any guess)."""
     return math.exp(nats) if nats < 700 else None
 
 
-@torch.no_grad()  # not inference_mode: FSDP2 gathers weights that training uses again
 def window_losses(
     model: PreTrainedModel,
     split: Split,
@@ -77,7 +75,7 @@ def window_losses(
     batch_windows: int = EVALUATION_BATCH,
     windows: list[tuple[int, int]] | None = None,
 ) -> WindowLosses:
-    """The loss of every window of a split, computed in the model's own precision, summed in fp32.
+    """The loss of every window of a split, computed in the model's own precision, summed in fp64.
 
     Args:
         model: on its device; put in evaluation mode here.
@@ -89,21 +87,10 @@ def window_losses(
     Raises:
         FloatingPointError: a loss is not a number.
     """
-    model.eval()
     spans = windows or evaluation_windows(len(split.tokens), window)
-    nats = []
-    for batch in batches(spans, batch_windows):
-        ids = torch.from_numpy(stack(split.tokens, batch)).to(model.device)  # (B, T + 1)
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()  # (B, T, V)
-        losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        nats.append(losses.view(len(batch), -1).double().sum(-1).cpu().numpy())
-    result = WindowLosses(
-        nats=np.concatenate(nats),
+    whole = [(start, length, length) for start, length in spans]
+    return WindowLosses(
+        nats=window_nats(model, split.tokens, whole, batch_windows),
         tokens=np.array([length for _, length in spans], dtype=np.int64),
         tokens_per_byte=len(split.tokens) / split.text_bytes,
     )
-    if not np.isfinite(result.nats).all():
-        raise FloatingPointError(
-            f"the loss of {int((~np.isfinite(result.nats)).sum())} windows is not finite"
-        )
-    return result

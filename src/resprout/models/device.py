@@ -36,3 +36,12 @@ def available_bytes(device: torch.device) -> int | None:
     except (OSError, StopIteration):
         return None
     return int(found.split()[1]) * 1024
+
+
+def has_fast_bf16() -> bool:
+    """Whether this machine's CPU has bf16 instructions, as far as Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

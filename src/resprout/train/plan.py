@@ -16,7 +16,7 @@ from resprout.data.tokens import TokenSet
 from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import Cost, count_cost
 from resprout.models.description import parameter_total, skeleton
-from resprout.models.device import available_bytes, resolve_device
+from resprout.models.device import available_bytes, has_fast_bf16, resolve_device
 from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.shapes import training_configuration
@@ -25,7 +25,7 @@ from resprout.models.subject import load, load_configuration, tokenizer_home
 from resprout.train.options import TrainingOptions
 from resprout.train.processes import is_first_process, process_count
 from resprout.train.request import TrainRequest
-from resprout.train.running import Running, check_report_to, has_fast_bf16
+from resprout.train.running import Running, check_report_to
 from resprout.train.throughput import TRAINING_FLOPS, Meter, peak_of
 from resprout.train.validation import Validation
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
@@ -61,12 +60,3 @@ def check_report_to(names: Iterable[str]) -> None:
         except (ValueError, RuntimeError, ImportError) as error:
             told = " ".join(str(error).split())
             raise ValueError(f"report_to: got {name!r} ({told})") from error
-
-
-def has_fast_bf16() -> bool:
-    """Whether this machine's CPU has bf16 instructions, as far as Linux tells."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

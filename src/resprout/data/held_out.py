@@ -1,0 +1,230 @@
+"""Held-out text in a model's own tokens, document by document: what a loss is measured on."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from resprout.data.encoder import Encoder
+from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS, Piece
+from resprout.data.sources import HUB_PREFIX, find_source, is_held_out
+from resprout.data.tokens import MANIFEST, TokenSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Of these only a share is held out, as studies do by default: they are large, and the rest is what
+# models here are grown on. All other text is taken whole.
+SHARES = {"stdlib": 0.02, "installed": 0.005}
+_FAULTS = ("corrupt", "no_text", "undecodable")
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Documents in the tokens of one model.
+
+    Attributes:
+        documents: (n,) token ids of each, without an end of text.
+        bytes: UTF-8 bytes of each document's text.
+        words: of each, parted by white space; None where the text itself is not at hand.
+        end_of_text: stands after each document in the stream; None where there is none.
+        source: as the user named it.
+        definition: which figure of the literature is made from it, if any (`wikitext2`).
+    """
+
+    documents: Sequence[Ids]
+    bytes: NDArray[np.int64]
+    words: NDArray[np.int64] | None
+    end_of_text: int | None
+    source: str
+    definition: str | None = None
+
+    @cached_property
+    def stream(self) -> Ids:
+        """(n,) all documents one after another, the end of text after each."""
+        end = [] if self.end_of_text is None else [self.end_of_text]
+        parts = [part for ids in self.documents for part in (ids, np.array(end, dtype=np.int64))]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of all documents."""
+        return int(self.bytes.sum())
+
+    @property
+    def word_count(self) -> int | None:
+        """Words of all documents."""
+        return None if self.words is None else int(self.words.sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of sha256 over the stream: equal digests, equal tokens."""
+        return hashlib.sha256(self.stream.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def check_held_out(source: str | Path) -> None:
+    """Refuse what is not there, before anything is read.
+
+    Raises:
+        ValueError: no such source.
+    """
+    if not (Path(source) / MANIFEST).is_file():
+        try:
+            find_source(str(source)).check()
+        except ValueError as error:
+            raise _named(error) from error
+
+
+def read_held_out(
+    source: str | Path, tokenizer: "PreTrainedTokenizerBase | None", share: float | None = None
+) -> HeldOut:
+    """The held-out documents of a source.
+
+    Args:
+        source: a folder of `resprout prepare`, of which the validation split is taken, or text as
+            `resprout.data.sources.find_source` takes it: `stdlib`, `installed`, `hf:NAME`, a file,
+            a folder.
+        tokenizer: the subject's. Compared with that of a prepared folder.
+        share: of text, the fraction of documents that is held out, chosen by a hash of their names;
+            default all, of `stdlib` 0.02 and of `installed` 0.005.
+
+    Raises:
+        ValueError: no such source; text that cannot be read; nothing held out; no tokenizer, or
+            another than that of the prepared folder.
+    """
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"held_out: got {share}, allowed is above 0 and up to 1")
+    if (Path(source) / MANIFEST).is_file():
+        if share is not None:
+            raise ValueError(
+                f"held_out: got {share}, not allowed with the prepared folder {str(source)!r}, "
+                "which has its own"
+            )
+        return of_tokens(TokenSet.open(Path(source)), tokenizer)
+    name = str(source)
+    documents = list(_documents(name, SHARES.get(name, 1.0) if share is None else share))
+    if not documents:
+        least = f"{MIN_DOCUMENT_CHARACTERS} characters"
+        raise ValueError(f"data: {name!r} has no held-out document of at least {least}")
+    return of_texts(documents, tokenizer, name)
+
+
+def of_texts(
+    texts: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase | None",
+    source: str = "texts",
+    *,
+    originals: Sequence[str] | None = None,
+    definition: str | None = None,
+) -> HeldOut:
+    """Texts as held-out documents.
+
+    Args:
+        texts: what the model reads.
+        tokenizer: the subject's.
+        source: how the user knows them.
+        originals: the texts whose bytes and words count, where others are read.
+        definition: see `HeldOut`.
+
+    Raises:
+        ValueError: no tokenizer; no text.
+    """
+    if tokenizer is None:
+        raise ValueError("tokenizer: got none; text needs the subject's own")
+    if not any(texts):
+        raise ValueError(f"data: {source!r} holds no text")
+    end = tokenizer.eos_token_id
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    # In text the words `<|endoftext|>` within a document are no end of it, as in training.
+    # lm-eval's figures are made with the tokenizer as it is, and with the beginning that it adds.
+    special = False
+    if definition is not None:
+        begin = tokenizer.bos_token
+        special = begin is None or not any(text.startswith(begin) for text in texts)
+
+    def plain(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=special).input_ids)
+
+    encode = plain
+    if isinstance(backend, Tokenizer) and definition is None:
+        encode = Encoder(backend, end or 0).encode
+
+    counted = texts if originals is None else originals
+    return HeldOut(
+        documents=[np.array(encode(text), dtype=np.int64) for text in texts],
+        bytes=np.array([len(text.encode("utf-8", "replace")) for text in counted]),
+        words=np.array([count_words(text) for text in counted]),
+        end_of_text=end,
+        source=source,
+        definition=definition,
+    )
+
+
+def count_words(text: str) -> int:
+    """Words parted by white space; as lm-eval counts, empty ones at the ends too."""
+    return len(re.split(r"\s+", text))
+
+
+def of_tokens(tokens: TokenSet, tokenizer: "PreTrainedTokenizerBase | None") -> HeldOut:
+    """The validation split of a prepared folder.
+
+    Raises:
+        ValueError: prepared with another tokenizer; nothing held out.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    own = getattr(tokenizer, "name_or_path", "")
+    tokens.check_vocabulary(backend if isinstance(backend, Tokenizer) else None, "data", own)
+    split = tokens.val
+    ids = np.asarray(split.tokens, dtype=np.int64)
+    if len(ids) < 2:
+        raise ValueError(f"data: {str(tokens.path)!r} holds out {len(ids)} tokens, needs 2 or more")
+    if split.index_path is not None:
+        ends = [int(end) for end in split.index[:, 0]]
+        sizes = np.asarray(split.index[:, 1], dtype=np.int64)
+    else:
+        ends, sizes = [len(ids)], np.array([split.text_bytes])
+    # The last token of each is its end of text, but where the split was cut within a document.
+    last = int(ids[-1])
+    ended = all(int(ids[end - 1]) == last for end in ends)
+    begins = [0, *ends[:-1]]
+    documents = [
+        ids[begin : end - ended] for begin, end in zip(begins, ends, strict=True) if end > begin
+    ]
+    decoder = tokens.tokenizer()
+    words = np.array([count_words(decoder.decode(list(part))) for part in documents])
+    return HeldOut(documents, sizes, words, last if ended else None, str(tokens.path))
+
+
+def _documents(source: str, share: float) -> Iterator[str]:
+    """The texts of a source's held-out documents, whole."""
+    own = source not in ("installed", "pile") and not source.startswith(HUB_PREFIX)
+    parts: list[str] = []
+    try:
+        for item in find_source(source).pieces(None):
+            if not isinstance(item, Piece):
+                # The user's own must be readable; of large collections nearly all is.
+                if own and item.reason in _FAULTS:
+                    raise ValueError(f"source: {item.where}: {item.reason.replace('_', ' ')}")
+                continue
+            if share < 1 and not is_held_out(item.name, share):
+                continue
+            parts.append(item.text)
+            if item.last:
+                yield "".join(parts)
+                parts = []
+    except ValueError as error:
+        raise _named(error) from error
+
+
+def _named(error: ValueError) -> ValueError:
+    """The same error under the option's own name."""
+    return ValueError("data: " + str(error).removeprefix("source: "))

@@ -3,39 +3,19 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
 from torch import Tensor
-from transformers import (
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from resprout.hints import first_line
 from resprout.models.biogpt.published import is_published
 from resprout.models.device import resolve_device
 from resprout.models.quiet import quiet_transformers
 from resprout.models.sampling import DEFAULT_MAX_TOKENS, Sampling
-from resprout.models.sizes import SIZES
 from resprout.models.streaming import PieceStreamer
-from resprout.models.subject import (
-    HUB_TIMEOUT_SECONDS,
-    load,
-    load_configuration,
-    tokenizer_home,
-)
-
-# What the published program trained with; its checkpoints hold no tokenizer.
-PUBLISHED_TOKENIZER = "EleutherAI/gpt-neox-20b"
-# Where training puts the finished model, with its tokenizer, beside its checkpoints.
-_FINISHED = "final"
-
-Notice = Callable[[str], None]
+from resprout.models.subject import load, load_configuration
+from resprout.models.tokenizers import Notice, check_vocabulary, find_tokenizer
 
 
 class Writer:
@@ -71,9 +51,9 @@ class Writer:
         # A checkpoint file has to be read whole to know its shape: once is enough.
         self._config = None if is_published(name) else load_configuration(name, revision)
         self._model: PreTrainedModel | None = None
-        self.tokenizer = self._find_tokenizer(tokenizer)
+        self.tokenizer = find_tokenizer(name, tokenizer, revision, notice)
         if self._config is not None:
-            self._check_vocabulary()
+            check_vocabulary(self.tokenizer, self._config)
 
     def load(self) -> PreTrainedModel:
         """The model on its device; loaded at the first call.
@@ -87,7 +67,7 @@ class Writer:
             model, _ = load(self.name, self.revision, self.device, self.dtype)
         if self._config is None:
             self._config = model.config
-            self._check_vocabulary()
+            check_vocabulary(self.tokenizer, model.config)
         self._model = model
         return model
 
@@ -177,38 +157,6 @@ class Writer:
         ends = own if isinstance(own, list) else [own]
         return sorted({int(end) for end in (*ends, self.tokenizer.eos_token_id) if end is not None})
 
-    def _find_tokenizer(self, given: str | None) -> PreTrainedTokenizerBase:
-        if given is not None:
-            return _load_tokenizer(given, None)
-        if self.name in SIZES:
-            raise ValueError(f"tokenizer: {self.name!r} is a size and has none; give --tokenizer")
-        if not is_published(self.name):
-            folder = Path(self.name)
-            if folder.is_dir() and not _holds_tokenizer(folder):
-                raise ValueError(f"tokenizer: {self.name!r} holds none; give --tokenizer")
-            return _load_tokenizer(self.name, self.revision)
-        home = Path(tokenizer_home(self.name))
-        for folder in (home, home / _FINISHED):
-            if _holds_tokenizer(folder):
-                return _load_tokenizer(str(folder), None)
-        try:
-            found = _load_tokenizer(PUBLISHED_TOKENIZER, None)
-        except ValueError as error:
-            raise ValueError(
-                f"tokenizer: none lies beside {self.name!r}, and the published one is not to be "
-                f"had: {str(error).removeprefix('tokenizer: ')}; give --tokenizer"
-            ) from error
-        self.notice(f"no tokenizer beside {self.name}: taking the published {PUBLISHED_TOKENIZER}")
-        return found
-
-    def _check_vocabulary(self) -> None:
-        V, highest = self.config.vocab_size, max(self.tokenizer.get_vocab().values(), default=-1)
-        if highest >= V:
-            raise ValueError(
-                f"tokenizer: its ids go up to {highest}, the model knows those up to {V - 1}; "
-                "give --tokenizer the one that the model was trained with"
-            )
-
 
 @contextmanager
 def _quiet_about_tokenizers() -> Iterator[None]:
@@ -223,24 +171,3 @@ def _quiet_about_tokenizers() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(worth_telling)
-
-
-def _holds_tokenizer(folder: Path) -> bool:
-    return any(folder.glob("tokenizer*"))
-
-
-def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """A tokenizer by folder or Hub id, in one line and at once where it cannot be had."""
-    try:
-        local = Path(name).exists()
-        if not local and not isinstance(
-            try_to_load_from_cache(name, "tokenizer_config.json", revision=revision), str
-        ):
-            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
-            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
-        raise ValueError(f"tokenizer: {name!r} is not to be had ({first_line(error)})") from error
-    assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    return tokenizer

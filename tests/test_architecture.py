@@ -18,7 +18,7 @@ ALLOWED = {
     "data": {"files", "hints"},
     "pruning": {"files", "hints", "models", "data"},
     "train": {"files", "hints", "models", "data", "pruning", "measure"},
-    "measure": {"files", "models", "data"},
+    "measure": {"files", "hints", "models", "data"},
     "study": {"files", "hints", "record", "models", "data", "pruning", "train", "measure"},
     "report": {"files", "record", "measure"},
     "registration": {"models"},

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from biogpt_models import tiny
 from resprout.cli import main
 from resprout.data.tokenizer import for_transformers, train_bpe
-from resprout.models import generation
+from resprout.models import tokenizers
 from resprout.models.biogpt.published import write_published
 from resprout.models.generation import Writer
 from resprout.models.sampling import Sampling
@@ -236,7 +236,7 @@ def test_a_checkpoint_finds_its_tokenizer(
     text = f"the cat{bpe.decode(slow_greedy(model, prompt, 6)[len(prompt) :])}\n"
     assert generate(*run, "--tokenizer", folder) == (0, text, "")
     with monkeypatch.context() as changed:
-        changed.setattr(generation, "PUBLISHED_TOKENIZER", str(folder))
+        changed.setattr(tokenizers, "PUBLISHED_TOKENIZER", str(folder))
         code, out, err = generate(*run)
         assert (code, out) == (0, text)
         assert err == f"resprout: no tokenizer beside {checkpoint}: taking the published {folder}\n"

@@ -15,7 +15,7 @@ from resprout.data.wikitext import detokenise, read_wikitext
 from resprout.measure import precision
 from resprout.measure.held_out_loss import LossOptions, measure_loss
 from resprout.measure.loss import window_losses
-from resprout.measure.scoring import token_nats
+from resprout.measure.scoring import token_nats, window_nats
 from resprout.models.sizes import build, configuration
 
 
@@ -38,6 +38,36 @@ def test_token_nats_are_the_cross_entropy(N, V):
     torch.testing.assert_close(
         token_nats(rough, targets), F.cross_entropy(rough.float(), targets, reduction="none")
     )
+
+
+class Capped(torch.nn.Module):
+    """A head that caps its logits, as Gemma 2 does."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.weight = head.weight
+
+    def forward(self, hidden):
+        return 3 * torch.tanh(hidden @ self.weight.T / 3)
+
+
+@pytest.mark.parametrize("name", ["gpt-neox-nano", "biogpt-nano", "llama-nano", "gpt2-nano"])
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_window_nats_are_those_of_the_models_own_logits(name, autocast):
+    own = build(configuration(name, vocab_size=300), seed=0).eval()
+    tokens = np.random.default_rng(0).integers(0, 300, 66)
+    windows = [(0, 20, 20), (20, 20, 7), (40, 25, 25)]
+    for head in (own.get_output_embeddings(), Capped(own.get_output_embeddings())):
+        own.lm_head = head
+        expected = []
+        for start, inputs, counted in windows:
+            ids = torch.from_numpy(tokens[start : start + inputs + 1])
+            with torch.no_grad(), torch.autocast("cpu", autocast, enabled=autocast is not None):
+                logits = own(ids[None, :-1]).logits[0].float()
+            each = F.cross_entropy(logits, ids[1:], reduction="none")
+            expected.append(each[-counted:].sum().item())
+        got = window_nats(own, tokens, windows, 2, autocast)
+        np.testing.assert_allclose(got, expected, rtol=1e-5 if autocast is None else 2e-3)
 
 
 def test_the_whole_set_as_studies_measure_it(model, tokens, words):

@@ -1,18 +1,15 @@
-"""Measures against closed forms, slow loops and scipy."""
+"""Measures against closed forms and slow loops."""
 
 import math
 import time
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 import torch.nn.functional as F
 
-from resprout.measure import statistics as stats
 from resprout.measure.loss import window_losses
 from resprout.measure.stage import stage
-from resprout.measure.text import distinct_n, generate_texts, repetition_n
 from resprout.models.sizes import build, configuration
 
 
@@ -69,120 +66,6 @@ def test_a_loss_that_is_not_finite_is_a_failure_not_a_figure(tokens):
         broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
         window_losses(broken, tokens.val, window=32)
-
-
-def test_bootstrap_interval_agrees_with_scipy():
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(5, 40, 300)
-    totals = sizes * generator.gamma(4, 1, 300)
-    got = stats.mean_interval(totals, sizes, seed=1, resamples=20_000)
-    expected = scipy.stats.bootstrap(
-        (totals, sizes),
-        lambda t, s, axis=-1: t.sum(axis) / s.sum(axis),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=20_000,
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    width = expected.high - expected.low
-    assert got == pytest.approx((expected.low, expected.high), abs=0.03 * width)
-
-
-def test_interval_covers_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    hits = 0
-    for trial in range(400):
-        sample = generator.exponential(2.0, 120)
-        low, high = stats.mean_interval(sample, np.ones(120), seed=trial, resamples=400)
-        hits += low <= 2.0 <= high
-    assert 0.90 < hits / 400 < 0.98  # 95 % nominal; percentile runs a little under
-
-
-def test_interval_over_seeds_is_wider_where_seeds_differ():
-    windows = np.random.default_rng(0).normal(3, 0.1, 50)
-    alike = np.stack([windows, windows, windows])
-    apart = np.stack([windows - 0.5, windows, windows + 0.5])
-    narrow = np.diff(stats.mean_interval(alike, np.ones(50)))
-    wide = np.diff(stats.mean_interval(apart, np.ones(50)))
-    assert wide > 5 * narrow
-
-
-def test_paired_weights_cancel_what_subjects_share():
-    generator = np.random.default_rng(0)
-    hard = generator.normal(0, 5, 200)  # how hard each window is, for both
-    a, b = 3 + hard, 3.2 + hard + generator.normal(0, 0.01, 200)
-    weights = stats.resampling_weights(1, 200, 1000, seed=0)
-    ones = np.ones(200)
-    found = stats.estimate(
-        lambda w: stats.weighted_mean(a, ones, w) - stats.weighted_mean(b, ones, w), weights
-    )
-    assert found.value == pytest.approx(-0.2, abs=0.01)
-    assert found.high - found.low < 0.01
-    assert found.excludes_zero
-
-
-def test_interpolation_is_numpys():
-    x, y = np.array([0.0, 1.0, 4.0]), np.array([[1.0, 3.0, 0.0], [5.0, 5.0, 6.0]])
-    at = np.array([0.0, 0.25, 1.0, 2.5, 4.0])
-    expected = [np.interp(at, x, row) for row in y]
-    np.testing.assert_allclose(stats.interpolate(at, x, y), expected)
-    for outside in (-0.1, 4.1):
-        with pytest.raises(ValueError, match="allowed is 0 to 4"):
-            stats.interpolate([outside], x, y)
-    with pytest.raises(ValueError, match="increasing"):
-        stats.interpolate([0.5], [0.0, 0.0, 1.0], y)
-
-
-def test_mean_over_a_range_is_the_integral():
-    x, y = np.array([0.0, 1.0, 4.0]), np.array([[1.0, 3.0, 0.0]])
-    fine = np.linspace(0.5, 3.0, 100_001)
-    expected = np.interp(fine, x, y[0]).mean()
-    assert stats.mean_over_range(0.5, 3.0, x, y)[0] == pytest.approx(expected, rel=1e-4)
-    assert stats.mean_over_range(2.5, 2.5, x, y)[0] == pytest.approx(1.5)
-
-
-def test_largest_within():
-    x = [0.0, 0.5, 0.9]
-    curves = [[0.0, 0.05, 0.25], [0.0, 0.2, 0.1], [0.0, 0.0, 0.1], [0.2, 0.0, 0.0]]
-    got = stats.largest_within(0.1, x, curves)
-    assert got == pytest.approx([0.6, 0.25, 0.9, 0.0])
-
-
-def test_distinct_and_repetition_by_hand():
-    loop, plain = [7, 8, 7, 8, 7, 8], [1, 2, 3, 4, 5, 6]
-    assert distinct_n([loop], 1) == pytest.approx(2 / 6)
-    assert distinct_n([loop], 2) == pytest.approx(2 / 5)
-    assert distinct_n([loop, plain], 2) == pytest.approx(7 / 10)
-    assert repetition_n([loop], 3) == pytest.approx(1 - 2 / 4)
-    assert repetition_n([plain], 3) == 0
-    assert repetition_n([loop, plain], 3) == pytest.approx(0.25)
-    assert distinct_n([[1]], 2) is None
-    assert repetition_n([[1, 2]], 3) is None
-
-
-def test_texts_are_reproducible_and_leave_the_random_state(model, tokens):
-    from resprout.data.tokenizer import for_transformers
-
-    words = for_transformers(tokens.tokenizer())
-    prompts = {"a": "def function", "b": "return"}
-    before = torch.get_rng_state()
-    first = generate_texts(model, words, prompts, 6, 0.7, 40, seed=3)
-    assert torch.equal(before, torch.get_rng_state())
-    assert first == generate_texts(model, words, prompts, 6, 0.7, 40, seed=3)
-    other = generate_texts(model, words, prompts, 6, 0.7, 40, seed=4)
-    assert first["samples"] != other["samples"]
-    greedy = generate_texts(model, words, prompts, 6, 0.0, 40, seed=3)
-    assert greedy["samples"] == generate_texts(model, words, prompts, 6, 0.0, 0, 9)["samples"]
-    assert [sample["prompt"] for sample in first["samples"]] == list(prompts.values())
-
-
-def test_a_prompt_beyond_the_context_is_refused(model, tokens):
-    from resprout.data.tokenizer import for_transformers
-
-    words = for_transformers(tokens.tokenizer())
-    with pytest.raises(ValueError, match=r"'long' needs .* up to the model's 128"):
-        generate_texts(model, words, {"long": "x = 1\n" * 100}, 5, 0, 0, 0)
 
 
 def test_a_stage_knows_its_own_peak():

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scipy.interpolate import PchipInterpolator
 
 from resprout.report import charts, tables
 from resprout.report.comparison import compare, compare_all, headline
@@ -132,14 +133,21 @@ def test_differences_are_right_and_paired():
     # The windows' noise is shared, so a paired difference has none.
     assert found.at_amounts[0.5].low == pytest.approx(-0.5)
     assert found.at_amounts[0.5].high == pytest.approx(-0.5)
-    # Trapezoids of the differences -0.4, -0.5, -1.0 over surviving 0.55, 0.75, 1.0 million.
-    wanted = -((1.0 + 0.5) / 2 * 0.2 + (0.5 + 0.4) / 2 * 0.25) / 0.45
-    assert found.equal_surviving.value == pytest.approx(wanted)
-    assert found.surviving_range == (550_000, 1_000_000)
-    rise_a = ((0 + 0.1) / 2 * 0.5 + (0.1 + 0.5) / 2 * 0.4) / 0.9
-    assert found.rises[0].value == pytest.approx(rise_a)
+    # The monotone curves through the losses at 0.55, 0.75, 1.0 million that survive.
+    sizes = [0.55e6, 0.75e6, 1e6]
+    monotone = [PchipInterpolator(sizes, y) for y in ((3.5, 3.1, 3.0), (4.5, 3.6, 3.4))]
+    means = [curve.integrate(sizes[0], sizes[-1]) / (sizes[-1] - sizes[0]) for curve in monotone]
+    equal = found.equal_surviving
+    assert equal.mean.value == pytest.approx(means[0] - means[1])
+    assert (equal.low, equal.high) == (550_000, 1_000_000)
+    rises = [PchipInterpolator(LEVELS, y) for y in ((0, 0.1, 0.5), (0, 0.2, 1.1))]
+    assert found.rises[0].value == pytest.approx(rises[0].integrate(0, 0.9) / 0.9)
+    assert found.rise_difference.value == pytest.approx(found.rises[0].value - found.rises[1].value)
     assert found.within[0].value == pytest.approx(0.5)
-    assert found.within[1].value == pytest.approx(0.25)
+    assert rises[1](found.within[1].value) == pytest.approx(0.1)
+    assert 0 < found.knees[0].value < 0.9
+    # All windows agree, so only chance patterns with (nearly) no sign flipped lie as far.
+    assert found.p_at_amounts == pytest.approx(dict.fromkeys(LEVELS, 3 / 10_000))
 
 
 def test_subjects_of_different_tokens_are_compared_in_bits_per_byte():
@@ -156,6 +164,7 @@ def test_subjects_of_different_tokens_are_compared_in_bits_per_byte():
 def test_sizes_that_never_meet_are_not_compared_by_size():
     found = compare(*curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5), total=10_000_000)))
     assert found.equal_surviving is None
+    assert "ranges that meet" in found.not_compared["equal_surviving"]
     assert "equal surviving" not in words(two((3, 3.1, 3.5), (3.4, 3.6, 4.5), total=10_000_000))
 
 
@@ -281,7 +290,76 @@ def test_method_and_seed_are_shown_where_they_differ():
 
 def test_a_curve_that_never_left_the_limit_says_so():
     said = words(two((3.0, 3.0, 3.05), (3.0, 3.2, 3.9)))
-    assert "is 90% or more (the largest tried) for ada and 25% (25% to 25%) for bo" in said
+    assert "is 90% or more (the largest tried) for ada and 34% (34% to 34%) for bo" in said
+
+
+def counted(record, outside, flops, context=128):
+    """The record with the counts that newer ones have."""
+    parameters = record["parameters"]
+    parameters["non_embedding"] = parameters["surviving"] - outside
+    parameters["effective_flops_per_token"] = flops
+    parameters["flops_context_tokens"] = context
+    return record
+
+
+def test_equal_non_embedding_parameters_and_equal_operations():
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    for i, record in enumerate(records):
+        counted(record, outside=200_000 if i < 3 else 300_000, flops=2e6 - 5e5 * (i % 3))
+    found = compare(*curves(records))
+    assert found.not_compared == {}
+    a, b = [0.35e6, 0.55e6, 0.8e6], [0.25e6, 0.45e6, 0.7e6]
+    equal = found.equal_non_embedding
+    assert (equal.low, equal.high) == pytest.approx((0.35e6, 0.7e6))
+    monotone = [PchipInterpolator(a, (3.5, 3.1, 3.0)), PchipInterpolator(b, (4.5, 3.6, 3.4))]
+    means = [curve.integrate(0.35e6, 0.7e6) / 0.35e6 for curve in monotone]
+    assert equal.mean.value == pytest.approx(means[0] - means[1])
+    equal = found.equal_flops
+    assert (equal.low, equal.high) == (1e6, 2e6)
+    even = [PchipInterpolator([1, 1.5, 2], y) for y in ((3.5, 3.1, 3.0), (4.5, 3.6, 3.4))]
+    wanted = even[0].integrate(1, 2) - even[1].integrate(1, 2)
+    assert equal.mean.value == pytest.approx(wanted)
+    said = words(records)
+    assert "At equal surviving non-embedding parameters (0.35 to 0.70 million), ada has" in said
+    assert "At equal FLOPs per token, zeros skipped (1.00 to 2.00 million), ada has" in said
+
+
+def test_sizes_that_say_the_same_are_told_once():
+    records = [counted(r, 200_000, 1e6) for r in two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))]
+    found = compare(*curves(records))
+    assert found.equal_non_embedding.mean.value == pytest.approx(found.equal_surviving.mean.value)
+    # All levels cost the same, which is no curve.
+    assert "several levels at 1e+06" in found.not_compared["equal_flops"]
+    said = words(records)
+    assert "non-embedding" not in said
+    assert "FLOPs" not in said
+
+
+def test_counts_that_are_missing_or_of_other_contexts_are_not_compared():
+    records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
+    found = compare(*curves(records))
+    assert found.not_compared == {
+        "equal_non_embedding": "non_embedding: not counted in every record of ada",
+        "equal_flops": "flops: not counted in every record of ada",
+    }
+    for i, record in enumerate(records):
+        counted(record, 0, 2e6 - 5e5 * (i % 3), context=128 if i < 3 else 256)
+    found = compare(*curves(records))
+    assert found.not_compared["equal_flops"] == "flops: counted in contexts of 128 and 256 tokens"
+    records[4]["parameters"]["effective_flops_per_token"] = None
+    assert curves(records)[1].flops is None
+    assert curves(records)[1].non_embedding is not None
+
+
+def test_p_values_follow_the_windows():
+    records = two((3.0, 3.1, 3.5), (3.0, 3.1, 3.5))
+    for record in records[3:]:  # other windows are hard for bo, which is no better for it
+        nats = record["measures"]["loss"]["window_nats"]
+        record["measures"]["loss"]["window_nats"] = nats[::-1]
+    found = compare(*curves(records))
+    assert all(p > 0.9 for p in found.p_at_amounts.values())
+    records[3]["digests"]["tokens"] = "other"
+    assert compare(*curves(records)).p_at_amounts == {}
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

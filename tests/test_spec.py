@@ -69,7 +69,7 @@ def test_our_own_studies_are_valid(path):
         ("cuts.0.dead_threshold", 95, "cuts.0.dead_threshold: got 95"),
         ("cuts", [], "cuts: got []"),
         ("protocol", "unfair", "protocol: got 'unfair', allowed are 'fair' or 'paper'"),
-        ("measures", ["loss", "vibes"], "measures.1: got 'vibes', allowed are 'loss' or 'text'"),
+        ("measures", ["loss", "vibes"], "measures.1: got 'vibes', allowed are 'loss', 'tasks'"),
         ("measures", ["text"], "measures: needs 'loss'"),
         ("measures", "loss", "measures: got 'loss'"),
         ("text", ..., "text: missing, needed since measures names 'text'"),

@@ -73,12 +73,17 @@ class Measures(_Shape):
 
 
 class Parameters(_Shape):
-    """Parameter counts."""
+    """Parameter counts and FLOPs per token (`study.counts`); older records have only the first."""
 
     total: int
     prunable: int
     surviving: int
     nonzero: int
+    non_embedding: int | None = None
+    flops_per_token: float | None = None
+    effective_flops_per_token: float | None = None
+    flops_context_tokens: int | None = None
+    flops_not_counted: str | None = None
 
 
 class Digests(_Shape):

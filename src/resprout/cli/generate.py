@@ -61,7 +61,7 @@ def generate(
     if interactive == (prompt is not None):
         raise ValueError("prompt: give either --prompt TEXT or --interactive")
     known = Sampling(max_tokens, temperature, top_k, top_p)
-    _refuse_missing(model)
+    refuse_missing(model)
     sampling = replace(known, seed=int.from_bytes(os.urandom(4)) if seed is None else seed)
     with _ending_cleanly():
         if prompt == "-":
@@ -85,7 +85,7 @@ def generate(
             _converse(writer, sampling)
 
 
-def _refuse_missing(model: str) -> None:
+def refuse_missing(model: str) -> None:
     """A name that can only be a path is looked for at once: transformers takes seconds."""
     path = Path(model)
     is_path = path.is_absolute() or model.startswith(".") or model.endswith("/")

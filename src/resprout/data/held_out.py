@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from resprout.data.encoder import Encoder
 from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS, Piece
-from resprout.data.sources import HUB_PREFIX, find_source, is_held_out
+from resprout.data.sources import DEFAULT_FIELD, HUB_PREFIX, find_source, is_held_out
 from resprout.data.tokens import MANIFEST, TokenSet
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class HeldOut:
         return hashlib.sha256(self.stream.astype("<i8").tobytes()).hexdigest()[:16]
 
 
-def check_held_out(source: str | Path) -> None:
+def check_held_out(source: str | Path, text_field: str = DEFAULT_FIELD) -> None:
     """Refuse what is not there, before anything is read.
 
     Raises:
@@ -79,13 +79,16 @@ def check_held_out(source: str | Path) -> None:
     """
     if not (Path(source) / MANIFEST).is_file():
         try:
-            find_source(str(source)).check()
+            find_source(str(source), text_field).check()
         except ValueError as error:
             raise _named(error) from error
 
 
 def read_held_out(
-    source: str | Path, tokenizer: "PreTrainedTokenizerBase | None", share: float | None = None
+    source: str | Path,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    share: float | None = None,
+    text_field: str = DEFAULT_FIELD,
 ) -> HeldOut:
     """The held-out documents of a source.
 
@@ -96,6 +99,7 @@ def read_held_out(
         tokenizer: the subject's. Compared with that of a prepared folder.
         share: of text, the fraction of documents that is held out, chosen by a hash of their names;
             default all, of `stdlib` 0.02 and of `installed` 0.005.
+        text_field: of JSON lines, Parquet and Hub data sets.
 
     Raises:
         ValueError: no such source; text that cannot be read; nothing held out; no tokenizer, or
@@ -111,7 +115,9 @@ def read_held_out(
             )
         return of_tokens(TokenSet.open(Path(source)), tokenizer)
     name = str(source)
-    documents = list(_documents(name, SHARES.get(name, 1.0) if share is None else share))
+    documents = list(
+        _documents(name, SHARES.get(name, 1.0) if share is None else share, text_field)
+    )
     if not documents:
         least = f"{MIN_DOCUMENT_CHARACTERS} characters"
         raise ValueError(f"data: {name!r} has no held-out document of at least {least}")
@@ -174,8 +180,15 @@ def count_words(text: str) -> int:
     return len(re.split(r"\s+", text))
 
 
-def of_tokens(tokens: TokenSet, tokenizer: "PreTrainedTokenizerBase | None") -> HeldOut:
+def of_tokens(
+    tokens: TokenSet, tokenizer: "PreTrainedTokenizerBase | None", source: str | None = None
+) -> HeldOut:
     """The validation split of a prepared folder.
+
+    Args:
+        tokens: the folder.
+        tokenizer: the subject's, compared with the folder's; None is not.
+        source: how the user knows the text; default the folder's path.
 
     Raises:
         ValueError: prepared with another tokenizer; nothing held out.
@@ -199,17 +212,17 @@ def of_tokens(tokens: TokenSet, tokenizer: "PreTrainedTokenizerBase | None") -> 
     documents = [
         ids[begin : end - ended] for begin, end in zip(begins, ends, strict=True) if end > begin
     ]
-    decoder = tokens.tokenizer()
+    decoder, end = tokens.tokenizer(), last if ended else None
     words = np.array([count_words(decoder.decode(list(part))) for part in documents])
-    return HeldOut(documents, sizes, words, last if ended else None, str(tokens.path))
+    return HeldOut(documents, sizes, words, end, source or str(tokens.path))
 
 
-def _documents(source: str, share: float) -> Iterator[str]:
+def _documents(source: str, share: float, text_field: str) -> Iterator[str]:
     """The texts of a source's held-out documents, whole."""
     own = source not in ("installed", "pile") and not source.startswith(HUB_PREFIX)
     parts: list[str] = []
     try:
-        for item in find_source(source).pieces(None):
+        for item in find_source(source, text_field).pieces(None):
             if not isinstance(item, Piece):
                 # The user's own must be readable; of large collections nearly all is.
                 if own and item.reason in _FAULTS:

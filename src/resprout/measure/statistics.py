@@ -1,11 +1,15 @@
-"""Statistics of comparison. Pure functions of arrays; every interval is 95 % unless said.
+"""Intervals of single figures. Pure functions of arrays; every interval is 95 % unless said.
 
-Losses come per window, (S, W): S seeds (training runs), W held-out windows. A bootstrap
-(Efron 1979) resamples windows and, where there are several, seeds, and recomputes the figure.
+Losses come per window, (S, W): S seeds (training runs), W held-out windows. Windows are many, so
+they are drawn with replacement (the percentile bootstrap, Efron 1979). Seeds are few, where drawing
+is much too narrow: they get Student's factor instead (`resampling_weights`). Timings and texts come
+as plain values, items of tasks as counts.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,16 +42,39 @@ def percentile_interval(resampled: Floats, level: float = LEVEL) -> tuple[float,
 
 
 def resampling_weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
-    """How often each (seed, window) cell counts in each resample, (R, S, W).
+    """How much each (seed, window) cell counts in each resample, (R, S, W).
 
-    Windows are drawn with replacement, and seeds too where there are several (the two-level
-    bootstrap; Davison and Hinkley 1997, section 3.8). Subjects that are given the same weights
-    are compared in pairs.
+    The product of a window's weight and a seed's (as in the pigeonhole bootstrap, Owen 2007, for
+    two crossed factors). Windows are drawn with replacement: their weights are counts. Seeds, where
+    there are several, get `1 + sqrt(S / (S - 1)) * t * (g - mean(g))`, g standard normal,
+    t = sqrt((S - 1) / chi-square of S - 1), so that the mean over seeds has Student's t about it:
+    its interval is exact where seeds differ normally. Some weights are below zero; every resample's
+    seeds sum to S.
+
+    Drawing seeds with replacement as well covers, where seeds differ most, 52 % with two seeds,
+    74 % with three, 85 % with five (of 95 % named). Measured with these weights, by 2,000 trials
+    each with normal effects, 2 to 10 seeds and 30 or 100 windows: 93 to 95 % where the seeds'
+    variance rules, 93 to 99 % where the windows' does, 97 % to always where each cell's own does,
+    which both factors count; with one seed 92 % of 20 windows, 93 % of 60. The price is width: with
+    two seeds 12.7 standard errors to each side, with three 4.3.
+
+    Subjects that are given the same weights are compared in pairs.
     """
     generator = np.random.default_rng(seed)
     window_counts = generator.multinomial(windows, np.full(windows, 1 / windows), size=resamples)
-    seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    return np.multiply(seed_counts[:, :, None], window_counts[:, None, :], dtype=np.float64)
+    seed_weights = _student_weights(seeds, resamples, generator)
+    return np.multiply(seed_weights[:, :, None], window_counts[:, None, :], dtype=np.float64)
+
+
+def _student_weights(seeds: int, resamples: int, generator: np.random.Generator) -> Floats:
+    """(R, S), each row with mean 1; see `resampling_weights`."""
+    if seeds == 1:
+        return np.ones((resamples, 1))
+    free = seeds - 1
+    noise = generator.standard_normal((resamples, seeds))
+    noise -= noise.mean(axis=1, keepdims=True)
+    tails = np.sqrt(free / generator.chisquare(free, (resamples, 1)))
+    return 1 + math.sqrt(seeds / free) * tails * noise
 
 
 def weighted_mean(totals: ArrayLike, sizes: ArrayLike, weights: ArrayLike) -> Floats:
@@ -79,66 +106,91 @@ def mean_interval(
 def estimate(figure: Callable[[Floats], Floats], weights: Floats) -> Estimate:
     """A figure of resampling weights, (R, S, W) -> (R,), at the data itself and its interval."""
     plain = np.ones((1, *weights.shape[1:]))
-    low, high = percentile_interval(figure(weights))
-    return Estimate(float(figure(plain)[0]), low, high)
+    return from_resamples(np.concatenate([figure(plain), figure(weights)]))
 
 
-def interpolate(at: ArrayLike, x: ArrayLike, y: ArrayLike) -> Floats:
-    """Piecewise linear curves, without extrapolation.
+def from_resamples(values: ArrayLike) -> Estimate:
+    """From (1 + R,): the data's own figure, then the resampled ones."""
+    array = np.asarray(values, dtype=np.float64)
+    assert len(array) > 1, "no resample, no interval"
+    return Estimate(float(array[0]), *percentile_interval(array[1:]))
 
-    Args:
-        at: (P,) where to read the curves.
-        x: (L,) the levels, increasing.
-        y: (R, L) one curve per resample.
 
-    Returns:
-        (R, P).
+def plain_mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """95 % interval of the mean of (N,) values that came independently: Student's (1908).
+
+    Exact for normal values, near enough for many of any kind; where a bootstrap of five repeats
+    would cover 84 % this covers 95 %.
 
     Raises:
-        ValueError: a place outside the curve, or levels not increasing.
+        ValueError: fewer than two values.
     """
-    places, levels = np.asarray(at, dtype=np.float64), np.asarray(x, dtype=np.float64)
-    if len(levels) > 1 and (np.diff(levels) <= 0).any():
-        raise ValueError(f"x: got {levels.tolist()}, needs increasing levels")
-    if (places < levels[0]).any() or (places > levels[-1]).any():
-        raise ValueError(f"at: got {places.tolist()}, allowed is {levels[0]:g} to {levels[-1]:g}")
-    curves = np.atleast_2d(np.asarray(y, dtype=np.float64))
-    if len(levels) == 1:
-        return np.repeat(curves, len(places), axis=1)
-    right = np.clip(np.searchsorted(levels, places), 1, len(levels) - 1)
-    share = (places - levels[right - 1]) / (levels[right] - levels[right - 1])
-    return curves[:, right - 1] * (1 - share) + curves[:, right] * share
+    from scipy.special import stdtrit
+
+    array = _values("values", values)
+    half = stdtrit(len(array) - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / math.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
 
 
-def mean_over_range(low: float, high: float, x: ArrayLike, y: ArrayLike) -> Floats:
-    """The mean height of piecewise linear curves between two places: exact, by trapezoids.
+def median_interval(
+    values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % interval of the median of (N,) repeats: percentile bootstrap.
 
-    `x`: (L,) increasing, `y`: (R, L); returns (R,). With low = high, the height there.
+    Of five repeats it is their range, which covers the true median in 1 - 2 / 2^5 = 94 % of cases,
+    of four in 88 %, of three in 75 %; of more it covers 93 to 97 % (`tests/test_statistics.py`).
+
+    Raises:
+        ValueError: fewer than two values.
     """
-    levels = np.asarray(x, dtype=np.float64)
-    if high == low:
-        return interpolate([low], levels, y)[:, 0]
-    inner = levels[(levels > low) & (levels < high)]
-    places = np.concatenate([[low], inner, [high]])
-    return np.trapezoid(interpolate(places, levels, y), places, axis=1) / (high - low)
+    array = _values("values", values)
+    drawn = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    return percentile_interval(np.median(array[drawn], axis=1))
 
 
-def largest_within(limit: float, x: ArrayLike, y: ArrayLike) -> Floats:
-    """The largest x up to which a curve has stayed at or below `limit`, on its linear pieces.
+def ratio_of_medians_interval(
+    a: ArrayLike, b: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % interval of median(a) / median(b) of (N,) repeats made in turn, A B A B.
 
-    `x`: (L,) increasing, `y`: (R, L) with the first level at or below the limit; returns (R,).
-    A curve that starts above the limit gives the first x.
+    Repeat i of `a` and of `b` are drawn together, so what slowed both cancels.
+
+    Raises:
+        ValueError: fewer than two repeats, not as many of each, or `b` not above zero.
     """
-    levels = np.asarray(x, dtype=np.float64)
-    curves = np.atleast_2d(np.asarray(y, dtype=np.float64))
-    found = np.full(len(curves), levels[-1])
-    for row, curve in enumerate(curves):
-        over = np.flatnonzero(curve > limit)
-        if over.size:
-            first = over[0]
-            if first == 0:
-                found[row] = levels[0]
-                continue
-            share = (limit - curve[first - 1]) / (curve[first] - curve[first - 1])
-            found[row] = levels[first - 1] + share * (levels[first] - levels[first - 1])
-    return found
+    first, second = _values("a", a), _values("b", b)
+    if len(first) != len(second):
+        raise ValueError(f"b: got {len(second)} repeats, allowed is as many as of a, {len(first)}")
+    if (second <= 0).any():
+        raise ValueError(f"b: got {second.min():g}, allowed is above 0")
+    drawn = np.random.default_rng(seed).integers(len(first), size=(resamples, len(first)))
+    ratios = np.median(first[drawn], axis=1) / np.median(second[drawn], axis=1)
+    return percentile_interval(ratios)
+
+
+def share_interval(successes: int, items: int) -> tuple[float, float]:
+    """95 % interval of a share, `successes` of `items`: Wilson's (1927) score interval.
+
+    Raises:
+        ValueError: no items, or successes that are not among them.
+    """
+    if items < 1:
+        raise ValueError(f"items: got {items}, allowed is 1 or more")
+    if not 0 <= successes <= items:
+        raise ValueError(f"successes: got {successes}, allowed is 0 to {items}")
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    share = successes / items
+    centre = share + z**2 / (2 * items)
+    half = z * math.sqrt(share * (1 - share) / items + (z / (2 * items)) ** 2)
+    low, high = ((centre + side * half) / (1 + z**2 / items) for side in (-1, 1))
+    # Rounding must not leave 0 and 1, which are exact where all or none succeeded.
+    return (0.0 if successes == 0 else low), (1.0 if successes == items else high)
+
+
+def _values(name: str, values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"{name}: got {array.size} values, allowed is a list of 2 or more")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: got a value that is not finite")
+    return array

@@ -1,38 +1,50 @@
 """Two curves against each other, and what came out in words made from the figures."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from resprout.measure.statistics import (
-    Estimate,
-    Floats,
-    largest_within,
-    mean_over_range,
-    percentile_interval,
+from resprout.measure.degradation import (
+    AtEqual,
+    knee,
+    knee_estimate,
+    largest_tolerated,
+    loss_at_equal,
+    mean_rise,
 )
+from resprout.measure.significance import holm, sign_flip_ps
+from resprout.measure.statistics import Estimate, Floats, from_resamples
 from resprout.report.curves import Curve
 
 TOLERATED_RISE_NATS = 0.1
+SIZES = ("surviving", "non_embedding", "flops")  # of a curve, at which subjects are compared
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A against B; differences are A minus B, so below zero A has the lower loss.
 
+    Between levels a curve is the monotone piecewise cubic (`measure.interpolation`).
+
     Attributes:
         first, second: the curves.
         unit: `nat per token`, or `bit per byte` where the tokenizers differ.
         paired: whether the same windows were compared one by one.
         at_amounts: amount -> difference there.
-        surviving_range: (low, high) parameters where both curves have levels, or None.
-        equal_surviving: mean difference over that range, at equal surviving parameters.
+        p_at_amounts: amount -> p-value of the sign-flip test of the windows' differences, means
+            over seeds: of these trained models. Holm-corrected over the amounts; empty where not
+            paired.
+        equal_surviving: differences at equal surviving parameters, over the range where both have
+            levels, or None (`not_compared` says why; so for the next two).
+        equal_non_embedding: at equal surviving parameters outside of embeddings and head.
+        equal_flops: at equal FLOPs per token, products with weights at zero left out.
+        not_compared: which of these three there is not -> the reason.
         rises: mean rise over the curve's own uncut loss, averaged over the common amounts, of
             each: the area under the degradation curve, per unit of amount.
         rise_difference: of the two, A minus B: below zero A is the more resilient.
         within: largest amount whose rise stays within 0.1 nat per token, of each.
+        knees: amount from which the loss rises faster than on average, of each, where it has one.
     """
 
     first: Curve
@@ -40,11 +52,15 @@ class Comparison:
     unit: str
     paired: bool
     at_amounts: dict[float, Estimate]
-    surviving_range: tuple[float, float] | None
-    equal_surviving: Estimate | None
+    p_at_amounts: dict[float, float]
+    equal_surviving: AtEqual | None
+    equal_non_embedding: AtEqual | None
+    equal_flops: AtEqual | None
+    not_compared: dict[str, str]
     rises: tuple[Estimate, Estimate] | None
     rise_difference: Estimate | None
     within: tuple[Estimate, Estimate] | None
+    knees: tuple[Estimate | None, Estimate | None]
 
 
 def compare_all(found: list[Curve]) -> list[Comparison]:
@@ -62,72 +78,69 @@ def compare(a: Curve, b: Curve) -> Comparison:
     same_tokens = a.tokens == b.tokens
     weights_a = a.weights(seed=0)
     weights_b = weights_a if paired else b.weights(seed=1)
-    resampled = _both(a, weights_a, same_tokens), _both(b, weights_b, same_tokens)
+    x, y = _losses(a, weights_a, same_tokens), _losses(b, weights_b, same_tokens)
 
-    def figure(of: Callable[[Floats, Floats], Floats]) -> Estimate:
-        """An estimate of a function of both curves, (1 + R, La) and (1 + R, Lb) -> (1 + R,)."""
-        return _estimate(of(*resampled))
-
-    common = sorted(set(a.amounts) & set(b.amounts))
-    at_amounts = {}
-    for amount in common:
-        i, j = int(np.argmax(a.amounts == amount)), int(np.argmax(b.amounts == amount))
-        at_amounts[float(amount)] = _estimate(resampled[0][:, i] - resampled[1][:, j])
-    low = max(a.surviving.min(), b.surviving.min())
-    high = min(a.surviving.max(), b.surviving.max())
-    overlap = (float(low), float(high)) if low <= high else None
-    equal_surviving = None
-    if overlap is not None:
-        equal_surviving = figure(
-            lambda x, y: _over_surviving(a, x, *overlap) - _over_surviving(b, y, *overlap)
-        )
+    common = sorted(set(a.amounts.tolist()) & set(b.amounts.tolist()))
+    places = [(int(np.argmax(a.amounts == m)), int(np.argmax(b.amounts == m))) for m in common]
+    p_at_amounts: dict[float, float] = {}
+    if paired and common:
+        differences = [a.nats[i].mean(axis=0) - b.nats[j].mean(axis=0) for i, j in places]
+        p_at_amounts = dict(zip(common, holm(sign_flip_ps(differences)).tolist(), strict=True))
+    equal: dict[str, AtEqual | None] = {}
+    not_compared: dict[str, str] = {}
+    for size in SIZES:
+        name = f"equal_{size}"
+        try:
+            equal[name] = _at_equal(size, a, x, b, y)
+        except ValueError as error:
+            equal[name], not_compared[name] = None, str(error)
     rises = rise_difference = within = None
     if len(common) >= 2 and a.amounts[0] == b.amounts[0] == 0:
-        top = common[-1]
-
-        def rise(curve: Curve, losses: Floats) -> Floats:
-            return mean_over_range(0.0, top, curve.amounts, losses - losses[:, :1])
-
-        rises = figure(lambda x, y: rise(a, x)), figure(lambda x, y: rise(b, y))
-        rise_difference = figure(lambda x, y: rise(a, x) - rise(b, y))
-        limit_a = TOLERATED_RISE_NATS * (1 if same_tokens else a.bits_per_nat)
-        limit_b = TOLERATED_RISE_NATS * (1 if same_tokens else b.bits_per_nat)
+        rise_a, rise_b = mean_rise(common[-1], a.amounts, x), mean_rise(common[-1], b.amounts, y)
+        rises = from_resamples(rise_a), from_resamples(rise_b)
+        rise_difference = from_resamples(rise_a - rise_b)
+        limit_a, limit_b = (
+            TOLERATED_RISE_NATS * (1 if same_tokens else curve.bits_per_nat) for curve in (a, b)
+        )
         within = (
-            figure(lambda x, y: largest_within(limit_a, a.amounts, x - x[:, :1])),
-            figure(lambda x, y: largest_within(limit_b, b.amounts, y - y[:, :1])),
+            from_resamples(largest_tolerated(limit_a, a.amounts, x)),
+            from_resamples(largest_tolerated(limit_b, b.amounts, y)),
         )
     return Comparison(
         first=a,
         second=b,
         unit="nat per token" if same_tokens else "bit per byte",
         paired=paired,
-        at_amounts=at_amounts,
-        surviving_range=overlap,
-        equal_surviving=equal_surviving,
+        at_amounts={
+            amount: from_resamples(x[:, i] - y[:, j])
+            for amount, (i, j) in zip(common, places, strict=True)
+        },
+        p_at_amounts=p_at_amounts,
+        **equal,
+        not_compared=not_compared,
         rises=rises,
         rise_difference=rise_difference,
         within=within,
+        knees=(knee_estimate(knee(a.amounts, x)), knee_estimate(knee(b.amounts, y))),
     )
 
 
-def _estimate(values: Floats) -> Estimate:
-    """From the data's own figure, first, and the resampled ones."""
-    low, high = percentile_interval(values[1:])
-    return Estimate(float(values[0]), low, high)
-
-
-def _both(curve: Curve, weights: Floats, same_tokens: bool) -> Floats:
+def _losses(curve: Curve, weights: Floats, same_tokens: bool) -> Floats:
     """(1 + R, L): the data's own losses first, then the resampled ones, in the shared unit."""
     plain = np.ones((1, *weights.shape[1:]))
     losses = np.concatenate([curve.losses(plain), curve.losses(weights)])
     return losses if same_tokens else losses * curve.bits_per_nat
 
 
-def _over_surviving(curve: Curve, losses: Floats, low: float, high: float) -> Floats:
-    """Mean loss over a range of surviving parameters, along the curve."""
-    order = np.argsort(curve.surviving)
-    levels, first = np.unique(curve.surviving[order], return_index=True)
-    return mean_over_range(low, high, levels, losses[:, order][:, first])
+def _at_equal(size: str, a: Curve, x: Floats, b: Curve, y: Floats) -> AtEqual:
+    """Compare at equal size, `size` one of `SIZES`; a ValueError says why that cannot be done."""
+    for curve in (a, b):
+        if getattr(curve, size) is None:
+            raise ValueError(f"{size}: not counted in every record of {curve.label}")
+    if size == "flops" and a.flops_context_tokens != b.flops_context_tokens:
+        contexts = f"{a.flops_context_tokens} and {b.flops_context_tokens}"
+        raise ValueError(f"{size}: counted in contexts of {contexts} tokens")
+    return loss_at_equal(getattr(a, size), x, getattr(b, size), y)
 
 
 def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
@@ -137,11 +150,11 @@ def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
     sentences = []
     for pair in comparisons:
         a, b = pair.first.label, pair.second.label
-        if pair.equal_surviving is not None and pair.surviving_range is not None:
-            low, high = (f"{count / 1e6:,.2f}" for count in pair.surviving_range)
+        for size, equal in _sizes_to_tell(pair):
+            lowest, highest = f"{equal.low / 1e6:,.2f}", f"{equal.high / 1e6:,.2f}"
             sentences.append(
-                f"At equal surviving parameters ({low} to {high} million), "
-                + _who_is_lower(a, b, pair.equal_surviving, "the lower loss", pair.unit)
+                f"At equal {size} ({lowest} to {highest} million), "
+                + _who_is_lower(a, b, equal.mean, "the lower loss", pair.unit)
             )
         if pair.rise_difference is not None and pair.rises is not None:
             top = max(pair.at_amounts)
@@ -165,6 +178,19 @@ def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
             "move these figures, not how far another training seed could."
         )
     return sentences
+
+
+def _sizes_to_tell(pair: Comparison) -> list[tuple[str, AtEqual]]:
+    """The kinds of size at which a comparison is told: not twice the same one."""
+    a, b = pair.first, pair.second
+    told = [("surviving parameters", pair.equal_surviving)]
+    if a.non_embedding is not None and b.non_embedding is not None:
+        # Where embeddings and head are alike in size, counting them or not says the same.
+        outside = np.concatenate([a.surviving - a.non_embedding, b.surviving - b.non_embedding])
+        if np.ptp(outside) > 0:
+            told.append(("surviving non-embedding parameters", pair.equal_non_embedding))
+    told.append(("FLOPs per token, zeros skipped", pair.equal_flops))
+    return [(name, equal) for name, equal in told if equal is not None]
 
 
 def _who_is_lower(a: str, b: str, difference: Estimate, prize: str, unit: str) -> str:

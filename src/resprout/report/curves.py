@@ -31,6 +31,9 @@ class Curve:
         amounts: (L,) requested, increasing.
         achieved: (L,) mean over seeds.
         surviving: (L,) mean surviving parameters.
+        non_embedding: (L,) the same without embeddings and head; None where a record lacks it.
+        flops: (L,) mean FLOPs per token, weights at zero left out; None where a record lacks it.
+        flops_context_tokens: in a context of so many tokens; None with `flops`.
         nats: (L, S, W) summed loss per level, seed and held-out window.
         before: the same before recovery, or None where it was not measured.
         sizes: (W,) tokens per window.
@@ -44,6 +47,9 @@ class Curve:
     amounts: Floats
     achieved: Floats
     surviving: Floats
+    non_embedding: Floats | None
+    flops: Floats | None
+    flops_context_tokens: int | None
     nats: Floats
     before: Floats | None
     sizes: NDArray[np.int64]
@@ -88,6 +94,8 @@ def curves(records: list[Record]) -> list[Curve]:
             continue
         table = [[levels[amount][seed] for seed in seeds] for amount in whole]
         loss = table[0][0]["measures"]["loss"]
+        contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
+        context = contexts.pop() if len(contexts) == 1 else None
         found.append(
             Curve(
                 label=f"{subject}, {method}" if several_methods else subject,
@@ -98,6 +106,9 @@ def curves(records: list[Record]) -> list[Curve]:
                 surviving=np.array(
                     [[r["parameters"]["surviving"] for r in row] for row in table]
                 ).mean(1),
+                non_embedding=_sizes(table, "non_embedding"),
+                flops=None if context is None else _sizes(table, "effective_flops_per_token"),
+                flops_context_tokens=context,
                 nats=_window_nats(table, "loss"),
                 before=_window_nats(table, "loss_before_recovery")
                 if all(
@@ -116,3 +127,11 @@ def curves(records: list[Record]) -> list[Curve]:
 
 def _window_nats(table: list[list[Record]], measure: str) -> Floats:
     return np.array([[r["measures"][measure]["window_nats"] for r in row] for row in table])
+
+
+def _sizes(table: list[list[Record]], name: str) -> Floats | None:
+    """(L,) a size per level, mean over seeds; None where any record has none (older ones)."""
+    found = [[record["parameters"].get(name) for record in row] for row in table]
+    if any(size is None for row in found for size in row):
+        return None
+    return np.array(found, dtype=np.float64).mean(1)

@@ -83,7 +83,9 @@ def _levels(run: Run) -> list[dict[str, Any]]:
                 "title": f"{record['subject']}, {record['method']}, seed {record['seed']}",
                 "loss": record["measures"]["loss"]["nats_per_token"],
                 "achieved": record["achieved"],
-                "samples": {s["category"]: s for s in record["measures"]["text"]["samples"]},
+                "samples": {
+                    s.get("name", s["category"]): s for s in record["measures"]["text"]["samples"]
+                },
             }
             for record in run.records
             if record["amount"] == amount and "samples" in record["measures"].get("text", {})

@@ -8,7 +8,7 @@ from typing import Any
 from resprout.pruning.methods import method as method_named
 from resprout.study.spec import CutSpec, StudySpec, SubjectSpec
 
-RECORD_FORMAT = 1  # raised when the meaning of a record changes: older points are then redone
+RECORD_FORMAT = 2  # raised when the meaning of a record changes: older points are then redone
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,11 @@ def plan(
                     options.pop("dead_threshold", None)  # has always had its own place
                     if options:
                         identity["cut"] = options
+                    for name in ("tasks", "speed", "energy"):
+                        part = getattr(spec, name)
+                        if name in spec.measures:
+                            identity[name] = part.model_dump() if part is not None else {}
+                    if "energy" in spec.measures and spec.speed is not None:
+                        identity["speed"] = spec.speed.model_dump()
                     points.append(Point(digest(identity), identity, subject, cut, amount, seed))
     return points

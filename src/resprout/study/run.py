@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from resprout.measure.loss import window_losses
 from resprout.measure.stage import stage
-from resprout.measure.text import generate_texts
+from resprout.measure.tasks.plan import TaskPlan
 from resprout.models.quiet import quiet_transformers
 from resprout.pruning.api import prune
 from resprout.pruning.protocols import protocol as protocol_named
 from resprout.study.checks import check_subjects
+from resprout.study.counts import parameter_counts
 from resprout.study.environment import environment
+from resprout.study.measuring import Measuring, tasks_of
 from resprout.study.points import RECORD_FORMAT, Point, plan
 from resprout.study.spec import StudySpec
 from resprout.study.store import Store, failed_measures
@@ -52,6 +52,7 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
         ValueError: the study cannot be run (subjects, folder); nothing was trained then.
     """
     check_subjects(spec)
+    tasks = tasks_of(spec)
     store = Store(folder)
     store.check_writable(spec.study)
     with store.locked(), quiet_transformers():
@@ -80,7 +81,7 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
                 if isinstance(held[1], Exception):
                     raise held[1]  # a subject that cannot be had is not tried again for each level
                 notice(f"point {number} of {len(missing)}: {point.label}")
-                record = run_point(spec, point, held[1], subjects, device)
+                record = run_point(spec, point, held[1], subjects, device, tasks)
             except Exception as error:  # one point's failure must not lose the others
                 reason = f"{type(error).__name__}: {error}"
                 store.write_failure(point, reason, traceback.format_exc())
@@ -102,26 +103,19 @@ def _subject_or_error(subjects: Subjects, point: Point) -> Grown | Exception:
 
 
 def run_point(
-    spec: StudySpec, point: Point, subject: Grown, subjects: Subjects, device: torch.device
+    spec: StudySpec,
+    point: Point,
+    subject: Grown,
+    subjects: Subjects,
+    device: torch.device,
+    tasks: TaskPlan | None = None,
 ) -> dict[str, Any]:
     """Cut, recover and measure one point on a copy of its subject; returns its record."""
     stages: dict[str, Any] = dict(subject.stages)
-    measures: dict[str, Any] = {}
     tokens = subjects.tokens(point.subject)
     model = copy.deepcopy(subject.model)
 
-    def measure(name: str, work: Callable[[], dict[str, Any]]) -> None:
-        """A measure that fails is recorded as failed, with its reason; the others go on."""
-        try:
-            with stage(stages, name, device):
-                measures[name] = work()
-        except Exception as error:
-            measures[name] = {"failed": f"{type(error).__name__}: {error}"}
-
-    def loss() -> dict[str, Any]:
-        found = window_losses(model, tokens.val, spec.data.window).summary(point.seed)
-        # What a model that knows only how often each token occurs would have.
-        return found | {"unigram_nats_per_token": tokens.unigram_nats_per_token}
+    measuring = Measuring(spec, point, subject, subjects, device, stages, tasks)
 
     with stage(stages, "cut", device):
         pattern = point.cut.pattern
@@ -137,7 +131,7 @@ def run_point(
                 seed=point.seed,
                 **point.cut.options(),
             )
-    measure("loss_before_recovery", loss)
+    measuring.loss("loss_before_recovery", model)
     recovers = point.amount > 0 or protocol_named(spec.protocol).recovers_uncut
     if recovers and spec.recovery.steps > 0:
         with stage(stages, "recovery", device):
@@ -151,21 +145,7 @@ def run_point(
                 device,
                 masks=cut.masks or None,
             )
-    measure("loss", loss)
-    if spec.text is not None and "text" in spec.measures:
-        text = spec.text
-        measure(
-            "text",
-            lambda: generate_texts(
-                model,
-                subject.tokenizer,
-                text.prompts,
-                text.new_tokens,
-                text.temperature,
-                text.top_k,
-                text.seed + point.seed,
-            ),
-        )
+    measuring.all(model)
     return {
         "format": RECORD_FORMAT,
         "id": point.id,
@@ -178,10 +158,10 @@ def run_point(
         "achieved": cut.achieved,
         "seed": point.seed,
         "protocol": spec.protocol,
-        "parameters": parameter_counts(model, cut.prunable_parameters, cut.held),
+        "parameters": parameter_counts(model, cut),
         "dead_units": cut.dead_units,
         "recovered": recovers and spec.recovery.steps > 0,
-        "measures": measures,
+        "measures": measuring.measures,
         "stages": stages,
         "digests": {
             "subject": subject.digest,
@@ -190,21 +170,4 @@ def run_point(
         },
         "identity": point.identity,
         "environment": environment(device),
-    }
-
-
-def parameter_counts(model: nn.Module, prunable: int, removed: int) -> dict[str, int]:
-    """Parameters of a cut model: `surviving` = total - held at zero; `nonzero` counted as they are.
-
-    A tied tensor counts once. `nonzero` may lie a little under `surviving`: a bias that training
-    never moved from 0 survives, and is zero.
-    """
-    parameters = list(model.parameters())
-    total = sum(parameter.numel() for parameter in parameters)
-    nonzero = sum(int(torch.count_nonzero(parameter)) for parameter in parameters)
-    return {
-        "total": total,
-        "prunable": prunable,
-        "nonzero": nonzero,
-        "surviving": total - removed,
     }

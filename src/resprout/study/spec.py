@@ -6,15 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
@@ -23,26 +15,17 @@ from resprout.pruning.amounts import check_amount, parse_pattern
 from resprout.pruning.methods import method as method_named
 from resprout.pruning.methods import resolve
 from resprout.pruning.protocols import ProtocolName
+from resprout.study.spec_measures import (
+    EnergySpec,
+    MeasureName,
+    Part,
+    SpeedSpec,
+    TaskSpec,
+    TextSpec,
+)
 from resprout.train.options import SharedTraining, TrainingOptions
 
-MeasureName = Literal["loss", "text"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
-def _is_text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("is not text: it holds half a surrogate pair") from error
-    return value
-
-
-class Part(BaseModel):
-    """Part of a study file: unknown keys and wrong types are errors, never guesses."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
 
 
 class DataSpec(Part):
@@ -138,16 +121,6 @@ class CutSpec(Part):
         return self
 
 
-class TextSpec(Part):
-    """The text measure: prompts by category and how they are continued."""
-
-    prompts: dict[str, Annotated[str, AfterValidator(_is_text)]] = Field(min_length=1)
-    new_tokens: int = Field(default=40, ge=1, le=2**20)
-    temperature: float = Field(default=0.7, ge=0)
-    top_k: int = Field(default=40, ge=0, lt=2**31)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-
-
 class StudySpec(Part):
     """A whole study."""
 
@@ -162,6 +135,9 @@ class StudySpec(Part):
     recovery: TrainingOptions
     measures: list[MeasureName] = Field(min_length=1)
     text: TextSpec | None = None
+    tasks: TaskSpec | None = None
+    speed: SpeedSpec | None = None
+    energy: EnergySpec | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "StudySpec":
@@ -179,8 +155,9 @@ class StudySpec(Part):
             raise ValueError("cuts: the same method and amount stands there twice")
         if "loss" not in self.measures:
             raise ValueError("measures: needs 'loss', from which every comparison is made")
-        if "text" in self.measures and self.text is None:
-            raise ValueError("text: missing, needed since measures names 'text'")
+        for needed in ("text", "tasks"):
+            if needed in self.measures and getattr(self, needed) is None:
+                raise ValueError(f"{needed}: missing, needed since measures names {needed!r}")
         for subject in self.subjects:
             if subject.learning_rate is not None and self.training is None:
                 raise ValueError(f"training: missing, needed to grow the subject {subject.name!r}")

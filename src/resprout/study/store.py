@@ -122,12 +122,15 @@ class Store:
 
 
 def failed_measures(record: dict[str, Any]) -> dict[str, str]:
-    """Measure -> reason, of those that failed."""
-    return {
-        name: value["failed"]
-        for name, value in record["measures"].items()
-        if isinstance(value, dict) and "failed" in value
-    }
+    """Measure -> reason, of those that failed; of tasks each by itself."""
+    found: dict[str, str] = {}
+    for name, value in record["measures"].items():
+        failed = value.get("failed") if isinstance(value, dict) else None
+        if isinstance(failed, dict):
+            found |= {f"{name} {part}": reason for part, reason in failed.items()}
+        elif failed is not None:
+            found[name] = failed
+    return found
 
 
 def results_csv(records: list[dict[str, Any]]) -> str:
@@ -141,7 +144,8 @@ def results_csv(records: list[dict[str, Any]]) -> str:
         base = {name: record[name] for name in columns if name in record}
         base["surviving"] = record["parameters"]["surviving"]
         for name, count in record["parameters"].items():
-            writer.writerow(base | {"measure": "parameters", "figure": name, "value": count})
+            if isinstance(count, int | float):
+                writer.writerow(base | {"measure": "parameters", "figure": name, "value": count})
         for measure, values in record["measures"].items():
             for figure, value in values.items():
                 if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,7 +1,7 @@
 """Subjects of a study: grown once per recipe and kept, or loaded; and the tokens each one reads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.data import sources
+from resprout.data.held_out import HeldOut, of_tokens
 from resprout.data.prepare import prepare_documents
 from resprout.data.sources import Document
 from resprout.data.tokenizer import digest as tokenizer_digest
@@ -18,6 +19,7 @@ from resprout.data.tokens import TokenSet
 from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
 from resprout.hints import first_line
 from resprout.measure.stage import stage
+from resprout.measure.text.prompts import named_prompts
 from resprout.models import sizes
 from resprout.models.identity import files_digest, shape_identity, weights_identity
 from resprout.models.sizes import SIZES, build
@@ -33,12 +35,16 @@ HISTORY = "training.json"
 
 @dataclass(frozen=True)
 class Grown:
-    """A subject ready to be cut: its model on the device, its tokenizer, and where it came from."""
+    """A subject ready to be cut: its model on the device, its tokenizer, and where it came from.
+
+    `kept` holds what was found of the uncut model and serves all its points.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     digest: str
     stages: dict[str, Any]
+    kept: dict[Any, Any] = field(default_factory=dict)
 
 
 class Subjects:
@@ -50,6 +56,7 @@ class Subjects:
         self.device = device
         self.notice = notice
         self._tokens: dict[str, TokenSet] = {}
+        self._held_out: dict[str, HeldOut] = {}
         self._tokenizers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     @cached_property
@@ -60,6 +67,13 @@ class Subjects:
     @cached_property
     def _documents_digest(self) -> str:
         return sources.digest(self.documents)
+
+    def held_out(self, subject: SubjectSpec) -> HeldOut:
+        """The validation split as the loss is measured on it, read once per tokenizer."""
+        tokens = self.tokens(subject)
+        if tokens.digest not in self._held_out:
+            self._held_out[tokens.digest] = of_tokens(tokens, None, self.spec.data.source)
+        return self._held_out[tokens.digest]
 
     def tokens(self, subject: SubjectSpec) -> TokenSet:
         """The study's text in the tokens of a subject, prepared once per tokenizer."""
@@ -126,13 +140,15 @@ class Subjects:
             return
         limit = getattr(shape_of(subject), "max_position_embeddings", None)
         encoder = tokens.tokenizer()
-        for category, prompt in text.prompts.items():
-            needed = len(encoder.encode(prompt).ids) + text.new_tokens
+        for prompt in named_prompts(text.prompts):
+            needed = len(encoder.encode(prompt.text).ids) + text.new_tokens
             if needed == text.new_tokens:
-                raise ValueError(f"text.prompts.{category}: got no token, allowed is one or more")
+                raise ValueError(
+                    f"text.prompts.{prompt.name}: got no token, allowed is one or more"
+                )
             if limit is not None and needed > limit:
                 raise ValueError(
-                    f"text.prompts.{category}: needs {needed} positions with its "
+                    f"text.prompts.{prompt.name}: needs {needed} positions with its "
                     f"{text.new_tokens} new tokens, allowed are the {limit} of {subject.name!r}"
                 )
 

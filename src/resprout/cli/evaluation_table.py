@@ -1,0 +1,80 @@
+"""What `resprout eval` shows at its end: each figure with its interval, and what was written."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from resprout.cli.prune_table import console
+
+if TYPE_CHECKING:
+    from resprout.study.evaluation_results import Results
+
+_COLUMNS = 160
+
+
+def show(results: "Results") -> None:
+    """Print the figures of all models, the comparisons, and the files."""
+    to = console(columns=_COLUMNS)
+    for model in results.models:
+        cut = f", {model['percentage']:g} % by {model['method']}" if model["method"] else ""
+        to.print(f"{model['name']} ({model['model']}{cut})", soft_wrap=True)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("figure", overflow="fold")
+        for heading in ("value", "95 % interval", "unit", "items"):
+            right = heading in ("value", "items")
+            table.add_column(heading, justify="right" if right else "left", no_wrap=right)
+        for measure, found in model["measures"].items():
+            if "failed" in found:
+                table.add_row(measure, "failed", "", found["failed"], "")
+                continue
+            for name, figure in found["figures"].items():
+                table.add_row(f"{measure}/{name}", *_cells(figure))
+        to.print(table)
+        to.print()
+    for name, compared in results.comparisons.items():
+        for line in compared_lines(name, compared):
+            to.print(line, soft_wrap=True)
+    if results.comparisons:
+        to.print()
+    for path in results.files:
+        to.print(f"written: {path}", soft_wrap=True)
+
+
+def _cells(figure: dict[str, Any]) -> tuple[str, str, str, str]:
+    if figure["value"] is None:
+        return "none", "", figure["reason"], str(figure["items"])
+    low_high = figure["ci95"]
+    interval = "" if low_high is None else f"{number(low_high[0])} to {number(low_high[1])}"
+    return number(figure["value"]), interval, figure["unit"], f"{figure['items']:,}"
+
+
+def number(value: float) -> str:
+    """Four digits that tell, without a power of ten where that can be read."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.3e}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def compared_lines(name: str, compared: dict[str, Any]) -> list[str]:
+    """A model against the baseline, in words."""
+    base, lines = compared["baseline"], []
+    loss = compared.get("loss")
+    if loss is not None and "p" in loss:
+        low, high = loss["ci95"]
+        lines.append(
+            f"{name} against {base}: loss {loss['difference']:+.4f} nats per token "
+            f"({low:+.4f} to {high:+.4f}), sign-flip p = {loss['p']:.2g}"
+        )
+    elif loss is not None:
+        lines.append(f"{name} against {base}: loss not compared, {loss['not_compared']}")
+    for task, found in compared.get("tasks", {}).items():
+        if "p" not in found:
+            lines.append(f"{name} against {base}: {task} not compared, {found['not_compared']}")
+            continue
+        lines.append(
+            f"{name} against {base}: {task} {found['difference']:+.4f} over {found['items']} "
+            f"items, p = {found['p']:.2g} (Holm over the tasks: {found['p_holm']:.2g})"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Tasks: lm-eval's benchmarks on a model in memory, offline if asked, kept, and their tables."""

@@ -1,0 +1,86 @@
+"""Two evaluated models against each other: the same windows, the same items, in pairs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resprout.measure.significance import (
+    holm,
+    mcnemar,
+    paired_difference,
+    sign_flip_p,
+)
+from resprout.measure.tasks.kept import item_scores
+
+_BINARY = (0.0, 1.0)
+
+
+def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Loss of a model minus that of the baseline, window by window.
+
+    Args:
+        model: details of its measure `loss`.
+        base: those of the baseline.
+
+    Returns:
+        `difference`, `ci95` (paired bootstrap), `p` (sign-flip test), `unit`; or `not_compared`
+        with the reason where they did not read the same windows.
+    """
+    same = model["data_digest"] == base["data_digest"]
+    if not same or model["window_tokens"] != base["window_tokens"]:
+        return {"not_compared": "they did not predict the same tokens in the same windows"}
+    sizes = model["window_tokens"]
+    if len(sizes) < 2:
+        return {"not_compared": "one window has no interval"}
+    found = paired_difference(model["window_nats"], base["window_nats"], sizes)
+    differences = np.subtract(model["window_nats"], base["window_nats"])
+    return {
+        "difference": found.value,
+        "ci95": [found.low, found.high],
+        "p": sign_flip_p(differences),
+        "unit": "nats per token, model minus baseline",
+        "items": len(sizes),
+        "protocol": "paired bootstrap and two-sided sign-flip test over windows",
+    }
+
+
+def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Tasks of a model against the baseline's, item by item, with Holm's correction over tasks.
+
+    Right-or-wrong items by McNemar's exact test; other scores by a sign-flip test.
+
+    Args:
+        folder: of the model's finished tasks.
+        base: of the baseline's.
+        tasks: names of those that both finished.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        own, other = item_scores(folder, task), item_scores(base, task)
+        if not own or own.keys() != other.keys():
+            found[task] = {"not_compared": "they did not answer the same items"}
+            continue
+        a, b = (np.array([scores[item] for item in own]) for scores in (own, other))
+        if np.isin(a, _BINARY).all() and np.isin(b, _BINARY).all():
+            test = mcnemar(a, b)
+            found[task] = {
+                "difference": test.difference,
+                "p": test.p,
+                "items": test.items,
+                "counts": {k: v for k, v in asdict(test).items() if k != "p"},
+                "protocol": "McNemar's exact test over items",
+            }
+        else:
+            found[task] = {
+                "difference": float(np.mean(a - b)),
+                "p": sign_flip_p(a - b),
+                "items": len(a),
+                "protocol": "two-sided sign-flip test over items",
+            }
+    tested = [task for task, result in found.items() if "p" in result]
+    for task, adjusted in zip(tested, holm([found[t]["p"] for t in tested]), strict=True):
+        found[task]["p_holm"] = float(adjusted)
+    return found

@@ -1,0 +1,82 @@
+"""What a study file says of its measures: light, so that a mistake is told at once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from resprout.measure.text.prompts import named_prompts, prompt_set
+
+MeasureName = Literal["loss", "tasks", "speed", "text", "energy"]
+Count = Annotated[int, Field(ge=1, le=2**20)]
+
+
+def _is_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("is not text: it holds half a surrogate pair") from error
+    return value
+
+
+class Part(BaseModel):
+    """Part of a study file: unknown keys and wrong types are errors, never guesses."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class TextSpec(Part):
+    """The text measure: prompts by category and how they are continued."""
+
+    prompts: dict[str, Any] = Field(description="category -> prompt or prompts; twelve, five")
+    new_tokens: Count = 40
+    temperature: float = Field(default=0.7, ge=0)
+    top_k: int = Field(default=40, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError(f"prompts: got {value!r}, allowed is one prompt or more")
+        if isinstance(value, str):
+            return prompt_set(value)
+        for prompt in named_prompts(value):
+            _is_text(prompt.text)
+        return value
+
+
+class TaskSpec(Part):
+    """The benchmark tasks: which, on what data, how much of each."""
+
+    names: str | list[str] = Field(min_length=1, description="glu13, standard, lm-eval's names")
+    data: str | None = Field(default=None, description="folder TASK/SPLIT.jsonl; default the Hub")
+    limit: Count | None = Field(default=None, description="the first so many items of each task")
+    shots: int | None = Field(default=None, ge=0, description="default each task's own")
+    batch_size: Count | None = None
+
+    @field_validator("data")
+    @classmethod
+    def _is_folder(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).is_dir():
+            raise ValueError(f"data: {value!r} is not a folder")
+        return value
+
+
+class SpeedSpec(Part):
+    """The speed measure: workloads and repeats; see `SpeedOptions`."""
+
+    batches: list[Count] = Field(default=[1, 8], min_length=1)
+    prompt_tokens: list[Count] | None = Field(default=None, min_length=1)
+    new_tokens: list[Count] | None = Field(default=None, min_length=1)
+    repeats: Count = 5
+    warmup: Count = 2
+    compile: Literal["off", "compile", "cuda-graphs"] = "off"
+
+
+class EnergySpec(Part):
+    """The energy measure; its workloads are those of the speed."""
+
+    idle_seconds: float = Field(default=5.0, gt=0)

@@ -15,6 +15,7 @@ from resprout.measure.loss_figures import loss_details, loss_figures
 from resprout.measure.precision import PRECISIONS, Choice, Precision, choose_precision
 from resprout.measure.scoring import Window, window_nats
 from resprout.measure.statistics import RESAMPLES
+from resprout.models.positions import position_limit
 
 LONGEST_WINDOW = 1024  # default for models that know more positions
 
@@ -58,19 +59,13 @@ class LossOptions:
             )
 
 
-def positions(config: PreTrainedConfig) -> int | None:
-    """How many positions a model has; None where it has no limit."""
-    limit: int | None = getattr(config.get_text_config(decoder=True), "max_position_embeddings", 0)
-    return limit or None
-
-
 def check_loss(config: PreTrainedConfig, options: LossOptions, definition: str | None) -> None:
     """Refuse windows that the model cannot take.
 
     Raises:
         ValueError: naming the option.
     """
-    limit = positions(config)
+    limit = position_limit(config)
     if limit is not None and (options.window or 0) > limit:
         raise ValueError(f"window: got {options.window}, the model has {limit} positions")
     if options.stride is not None and definition is not None:
@@ -84,7 +79,7 @@ def window_of(config: PreTrainedConfig, options: LossOptions, definition: str | 
     """T: as asked for, or the default."""
     if options.window is not None:
         return options.window
-    limit = positions(config)
+    limit = position_limit(config)
     if definition is not None:
         return limit or 2048  # what lm-eval takes where a model says nothing
     return min(limit or LONGEST_WINDOW, LONGEST_WINDOW)

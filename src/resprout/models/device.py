@@ -1,5 +1,6 @@
 """Devices by name. Imports torch alone, so that a wrong name is refused at once."""
 
+import platform
 from pathlib import Path
 
 import torch
@@ -45,3 +46,19 @@ def has_fast_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def cpu_name() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: torch.device) -> str:
+    """The name of what a device is: a GPU's, else the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from resprout.models.biogpt.published import is_published
 from resprout.models.device import resolve_device
+from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.models.sampling import DEFAULT_MAX_TOKENS, Sampling
 from resprout.models.streaming import PieceStreamer
@@ -89,7 +90,7 @@ class Writer:
             raise ValueError(f"prompt: got {prompt!r}, which has no token; allowed is one or more")
         ids = self.tokenizer(prompt, return_tensors="pt").input_ids
         T, asked = ids.shape[1], sampling.max_tokens or DEFAULT_MAX_TOKENS
-        limit = getattr(self.config, "max_position_embeddings", None)
+        limit = position_limit(self.config)
         if limit is None or T + asked <= limit:
             return ids, asked
         left = limit - T

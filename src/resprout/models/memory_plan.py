@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from resprout.models.autocast_shapes import Bf16Autocast
 from resprout.models.cross_entropy import CHUNK_BYTES
+from resprout.models.positions import position_limit
 
 # fp32: the weight, its gradient, and AdamW's two moments.
 BYTES_PER_PARAMETER = 16
@@ -102,7 +103,7 @@ def check_plan(
     Raises:
         ValueError: a figure below 1, or more tokens than positions.
     """
-    limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    limit = position_limit(config)
     T = min(limit or USUAL_TOKENS, USUAL_TOKENS) if block_tokens is None else block_tokens
     for option, value in (("devices", devices), ("batch_size", batch_size), ("block_size", T)):
         if value < 1:

@@ -12,6 +12,7 @@ from resprout.data.calibration import (
     as_windows,
     read_calibration,
 )
+from resprout.models.positions import position_limit
 from resprout.pruning.adapters import HeadUnit, adapter_for
 from resprout.pruning.amounts import plural
 from resprout.pruning.cut import Cut
@@ -177,7 +178,7 @@ def windows_for(
             "prepared folder, or a source of text"
         )
     rows = int(model.get_input_embeddings().weight.shape[0])
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = position_limit(model.config)
     if isinstance(calibration, str) and tokenizer is not None:
         length = min(WINDOW_TOKENS, limit or WINDOW_TOKENS)
         found = read_calibration(

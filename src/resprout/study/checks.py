@@ -4,6 +4,7 @@ from transformers import PreTrainedConfig
 
 from resprout.hints import did_you_mean, first_line
 from resprout.models.description import skeleton
+from resprout.models.positions import position_limit
 from resprout.models.sizes import SIZES, configuration
 from resprout.models.subject import load_configuration
 from resprout.pruning.request import read_request
@@ -87,7 +88,7 @@ def check_subjects(spec: StudySpec) -> None:
                 f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
             )
         _check_cuts(spec, config)
-        limit = getattr(config, "max_position_embeddings", None)
+        limit = position_limit(config)
         if limit is not None and spec.data.window > limit:
             raise ValueError(
                 f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "

@@ -16,6 +16,7 @@ from resprout.data.tokens import TokenSet
 from resprout.files import unwritable
 from resprout.models.description import skeleton
 from resprout.models.device import resolve_device
+from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import (
     MANIFEST,
@@ -235,8 +236,7 @@ def _windows(
             notice(f"calibration: not read, {asked.method} needs none")
         return None
     assert asked.calibration is not None
-    config = before.config.get_text_config(decoder=True)
-    limit = getattr(config, "max_position_embeddings", None) or asked.length
+    limit = position_limit(before.config) or asked.length
     rows = int(before.get_input_embeddings().weight.shape[0])
     length = min(asked.length, limit)
     found = read_calibration(

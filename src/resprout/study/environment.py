@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import resprout
+from resprout.models.device import cpu_name, device_name
 
 LIBRARIES = ("transformers", "tokenizers", "accelerate", "safetensors", "numpy")
 
@@ -29,11 +30,11 @@ def environment(device: torch.device) -> dict[str, Any]:
         "libraries": {"torch": str(torch.__version__)}
         | {name: metadata.version(name) for name in LIBRARIES},
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device_name": device_name(device),
     }
 
 
@@ -54,13 +55,3 @@ def _git_state() -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".") == ""
     except (OSError, subprocess.SubprocessError):
         return None, None
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()

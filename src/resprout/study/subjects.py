@@ -22,6 +22,7 @@ from resprout.measure.stage import stage
 from resprout.measure.text.prompts import named_prompts
 from resprout.models import sizes
 from resprout.models.identity import files_digest, shape_identity, weights_identity
+from resprout.models.positions import position_limit
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, tokenizer_home
 from resprout.study.checks import shape_of
@@ -138,7 +139,7 @@ class Subjects:
         text = self.spec.text
         if text is None or "text" not in self.spec.measures:
             return
-        limit = getattr(shape_of(subject), "max_position_embeddings", None)
+        limit = position_limit(shape_of(subject))
         encoder = tokens.tokenizer()
         for prompt in named_prompts(text.prompts):
             needed = len(encoder.encode(prompt.text).ids) + text.new_tokens
@@ -229,7 +230,7 @@ class Subjects:
             write_json(folder / HISTORY, history)
 
     def _context(self, model: PreTrainedModel) -> int:
-        return int(getattr(model.config, "max_position_embeddings", self.spec.data.window))
+        return position_limit(model.config) or self.spec.data.window
 
 
 def _is_whole(path: Path) -> bool:

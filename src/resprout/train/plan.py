@@ -19,6 +19,7 @@ from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, has_fast_bf16, resolve_device
 from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
+from resprout.models.positions import position_limit
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, load_configuration, tokenizer_home
@@ -206,8 +207,7 @@ def make_plan(request: TrainRequest) -> Plan:
             f"export_pt: a published checkpoint holds a BioGPT, {request.model!r} is "
             f"{config.model_type}"
         )
-    text = config.get_text_config(decoder=True)
-    limit = getattr(text, "max_position_embeddings", None)
+    limit = position_limit(config)
     block_size = request.block_size or min(limit or LONGEST_BLOCK, LONGEST_BLOCK)
     if limit is not None and block_size > limit:
         raise ValueError(

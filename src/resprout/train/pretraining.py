@@ -13,6 +13,7 @@ from resprout.files import new_folder, write_json
 from resprout.measure.stage import stage
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.biogpt.published import write_published
+from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
 from resprout.train.checkpoints import WriteError, writing
@@ -128,7 +129,7 @@ def _trained(
 def _export(plan: Plan, folder: RunFolder, model: PreTrainedModel, result: TrainingResult) -> None:
     with new_folder(folder.final) as final, quiet_transformers():
         model.save_pretrained(final, state_dict=result.state)
-        limit = getattr(model.config, "max_position_embeddings", None)
+        limit = position_limit(model.config)
         plan.tokens.transformers_tokenizer(limit).save_pretrained(final)
 
 

@@ -1,10 +1,8 @@
 """The measure `speed`: models of one process, timed in turn."""
 
-import platform
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from resprout.measure.speed.options import SpeedOptions
 from resprout.measure.speed.size import EXACT, bytes_figure, flops_figure, model_bytes
 from resprout.measure.speed.timing import Timed, compiling, in_turn
 from resprout.measure.speed.workloads import Notice, Workload, common_workloads
+from resprout.models.device import device_name
 
 _COMPILE_WORDS = {
     "off": "eager",
@@ -107,19 +106,6 @@ def circumstances(model: PreTrainedModel, options: SpeedOptions, models: int) ->
         f"device synchronised after each step; {options.warmup} warm-up runs left out, "
         f"{options.repeats} runs, {turns}"
     )
-
-
-def device_name(device: torch.device) -> str:
-    """What the device calls itself."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []  # not Linux
-    found = next((line for line in lines if line.startswith("model name")), "")
-    name = found.partition(":")[2].strip()
-    return name or platform.processor() or platform.machine()
 
 
 def _peak_figure(own: Mapping[Workload, Timed], model: PreTrainedModel, models: int) -> Figure:

@@ -14,6 +14,7 @@ from resprout.measure.speed.options import (
     SpeedOptions,
 )
 from resprout.models.device import resolve_device
+from resprout.models.positions import position_limit
 
 Notice = Callable[[str], None]
 
@@ -127,13 +128,6 @@ def common_workloads(
     """
     smallest = min(configs.values(), key=lambda config: position_limit(config) or float("inf"))
     return check_speed(smallest, options, device, notice)
-
-
-def position_limit(config: PreTrainedConfig) -> int | None:
-    """How many positions a model has; None where its configuration sets no limit."""
-    text = config.get_text_config(decoder=True)
-    limit = getattr(text, "max_position_embeddings", None)
-    return int(limit) if limit else None
 
 
 def special_ids(config: PreTrainedConfig) -> set[int]:

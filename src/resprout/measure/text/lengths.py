@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.measure.text.prompts import Prompt, named_prompts
+from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 
 NEW_TOKENS = 120  # where the caller asks for no number and the context has room
@@ -59,19 +60,13 @@ def encode(
     return encoded
 
 
-def context_of(model: PreTrainedModel) -> int | None:
-    """How many positions a model has; None where its configuration names no limit."""
-    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return int(limit) if limit is not None else None
-
-
 def room(
     model: PreTrainedModel,
     encoded: Sequence[tuple[Prompt, list[int]]],
     new_tokens: int | None,
 ) -> int:
     """How many new tokens every prompt gets, as in `check_lengths`."""
-    limit = context_of(model)
+    limit = position_limit(model.config)
     if limit is None:
         return NEW_TOKENS if new_tokens is None else new_tokens
     for prompt, ids in encoded:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.data.tokenizer import same_encoding
-from resprout.measure.text.lengths import context_of
 from resprout.measure.text.writing import Text
+from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 
 _LOGITS = 2**26  # of a forward pass, a quarter of a GiB in fp32
@@ -67,7 +67,7 @@ def score(
         FloatingPointError: the reference's loss is not finite.
     """
     reference.model.eval()
-    limit = context_of(reference.model)
+    limit = position_limit(reference.model.config)
     same = same_tokens(tokenizer, reference.tokenizer)
     spans = []  # (ids, where the continuation starts in them)
     with quiet_transformers():

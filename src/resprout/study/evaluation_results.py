@@ -10,6 +10,7 @@ from typing import Any
 from resprout.files import write_json, write_text
 from resprout.study.between import compare_losses, compare_tasks
 from resprout.study.evaluation_plan import Plan, Subject
+from resprout.study.task_tables import write_task_tables
 
 FORMAT = 1
 _COLUMNS = ("model", "percentage", "measure", "figure", "value", "low95", "high95", "unit",
@@ -72,9 +73,7 @@ def write_results(
     )
     write_text(files[1], figures_csv(models))
     if "tasks" in plan.measures:
-        from resprout.study.task_tables import write_task_tables
-
-        files += write_task_tables(plan, found, comparisons)
+        files += write_task_tables(plan, found)
     return Results(models, comparisons, failures, files)
 
 

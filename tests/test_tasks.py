@@ -267,12 +267,12 @@ def test_a_tokenizer_of_another_model_is_refused(stories, benchmarks, tmp_path):
 
 @pytest.mark.parametrize("family", ["biogpt-nano", "gpt-neox-nano", "cut"])
 def test_the_houses_own_models(stories, benchmarks, tmp_path, family):
-    """BioGPT, and a Llama whose heads were taken out (class CutLlamaForCausalLM)."""
+    """BioGPT, and a Llama whose layers differ in width (class CutLlamaForCausalLM)."""
     _, tokenizer = stories
     size = "llama-nano" if family == "cut" else family
     model = build(configuration(size, vocab_size=512), seed=0)
     if family == "cut":
-        resprout.prune(model, "heads-magnitude", amount=0.5, cut="remove")
+        resprout.prune(model, "glu-maw", amount=0.3, cut="remove", scope="global")
         assert type(model).__name__ == "CutLlamaForCausalLM"
     request = TaskRequest("hellaswag,lambada_openai,gsm8k", limit=1, task_data=benchmarks, shots=0)
     found = run_tasks(model, tokenizer, request, tmp_path, "digest")

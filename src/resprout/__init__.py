@@ -13,6 +13,7 @@ from resprout.registration import register_when_needed
 
 if TYPE_CHECKING:
     from resprout.data.prepare import prepare_text
+    from resprout.measure.evaluate import evaluate
     from resprout.models.subject import load
     from resprout.pruning.api import prune, remove
     from resprout.pruning.cut import Cut
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Cut",
     "__version__",
+    "evaluate",
     "load",
     "prepare_text",
     "prune",
@@ -40,6 +42,7 @@ _HOMES = {
     "prune": "resprout.pruning.api",
     "remove": "resprout.pruning.api",
     "Cut": "resprout.pruning.cut",
+    "evaluate": "resprout.measure.evaluate",
     "save": "resprout.pruning.saving",
     "prune_and_recover": "resprout.train.cycles",
     "recover": "resprout.train.recovery",

@@ -20,9 +20,7 @@ def show(results: "Results") -> None:
         to.print(f"{model['name']} ({model['model']}{cut})", soft_wrap=True)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("figure", overflow="fold")
-        for heading in ("value", "95 % interval", "unit", "items"):
-            right = heading in ("value", "items")
-            table.add_column(heading, justify="right" if right else "left", no_wrap=right)
+        XX
         for measure, found in model["measures"].items():
             if "failed" in found:
                 table.add_row(measure, "failed", "", found["failed"], "")
@@ -74,7 +72,7 @@ def compared_lines(name: str, compared: dict[str, Any]) -> list[str]:
             lines.append(f"{name} against {base}: {task} not compared, {found['not_compared']}")
             continue
         lines.append(
-            f"{name} against {base}: {task} {found['difference']:+.4f} over {found['items']} "
-            f"items, p = {found['p']:.2g} (Holm over the tasks: {found['p_holm']:.2g})"
+            f"{name} against {base}: {task} {found['difference']:+.4f} ({found['unit']}) over "
+            f"{found['items']} items, p = {found['p']:.2g} (Holm over the tasks: {found['p_holm']:.2g})"
         )
     return lines

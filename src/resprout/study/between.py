@@ -13,7 +13,8 @@ from resprout.measure.significance import (
     paired_difference,
     sign_flip_p,
 )
-from resprout.measure.tasks.kept import item_scores
+from resprout.measure.tasks.kept import item_scores, read_task
+from resprout.measure.tasks.scores import is_perplexity
 
 _BINARY = (0.0, 1.0)
 
@@ -50,7 +51,8 @@ def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[st
 def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Tasks of a model against the baseline's, item by item, with Holm's correction over tasks.
 
-    Right-or-wrong items by McNemar's exact test; other scores by a sign-flip test.
+    Right-or-wrong items by McNemar's exact test; other scores by a sign-flip test, those of
+    perplexities in nats per item, of which fewer are better.
 
     Args:
         folder: of the model's finished tasks.
@@ -59,7 +61,14 @@ def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, d
     """
     found: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        own, other = item_scores(folder, task), item_scores(base, task)
+        try:
+            own, other = item_scores(folder, task), item_scores(base, task)
+        except ValueError as error:
+            found[task] = {"not_compared": str(error)}
+            continue
+        record = read_task(folder, task)
+        assert record is not None
+        unit = "nats per item, word or byte" if is_perplexity(record["headline"]) else "share"
         if not own or own.keys() != other.keys():
             found[task] = {"not_compared": "they did not answer the same items"}
             continue
@@ -69,6 +78,7 @@ def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, d
             found[task] = {
                 "difference": test.difference,
                 "p": test.p,
+                "unit": unit,
                 "items": test.items,
                 "counts": {k: v for k, v in asdict(test).items() if k != "p"},
                 "protocol": "McNemar's exact test over items",
@@ -77,6 +87,7 @@ def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, d
             found[task] = {
                 "difference": float(np.mean(a - b)),
                 "p": sign_flip_p(a - b),
+                "unit": unit,
                 "items": len(a),
                 "protocol": "two-sided sign-flip test over items",
             }

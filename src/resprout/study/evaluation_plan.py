@@ -129,6 +129,8 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
     measures = read_measures(asked.measures, asked.tasks)
     if not asked.models:
         raise ValueError("models: got none, allowed is one or more")
+    if asked.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", asked.name):
+        raise ValueError(f"name: got {asked.name!r}, allowed are letters, digits, '.', '_' and '-'")
     if not 0 <= asked.tolerance < 1:
         raise ValueError(f"tolerance: got {asked.tolerance}, allowed is 0 and below 1")
     folder = EvaluationFolder(asked.out)
@@ -146,8 +148,9 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
     configs = {model: load_configuration(model, asked.revision) for model in models}
     tasks = None
     if "tasks" in measures:
+        batch_size = 1 if asked.batch_size is None else asked.batch_size
         request = TaskRequest(
-            asked.tasks or "glu13", asked.limit, asked.task_data, asked.batch_size or 1, asked.shots
+            asked.tasks or "glu13", asked.limit, asked.task_data, batch_size, asked.shots
         )
         tasks = plan_tasks(request)
     subjects: list[Subject] = []
@@ -157,8 +160,6 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
         subjects.append(_with_text(asked, subject, measures, texts, device, notice))
     baseline = _baseline(asked, subjects)
     name = asked.name or file_name(subjects[0].name)
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise ValueError(f"name: got {name!r}, allowed are letters, digits, '.', '_' and '-'")
     return Plan(asked, measures, tuple(subjects), baseline, tasks, device, folder, name)
 
 

@@ -38,7 +38,10 @@ def tasks_of(spec: StudySpec) -> TaskPlan | None:
         request = TaskRequest(names, part.limit, folder, part.batch_size or 1, part.shots)
         return plan_tasks(request)
     except ValueError as error:
-        raise ValueError(f"tasks.{error}") from error
+        said = str(error).removeprefix("tasks: ")
+        raise ValueError(
+            f"tasks.{said}" if said == str(error) else f"tasks.names: {said}"
+        ) from error
 
 
 def text_options(text: TextSpec, seed: int) -> TextOptions:

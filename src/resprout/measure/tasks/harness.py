@@ -106,6 +106,11 @@ def quietly() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "evaluate", "nltk")]
     levels = [logger.level for logger in loggers]
     bars = datasets.are_progress_bars_disabled()
+    # Its bar for writing prompts runs for a moment, once for each of mmlu's 57 subjects.
+    building = sys.modules.get("lm_eval.api.task")
+    prompt_bar = getattr(building, "tqdm", None)
+    if building is not None:
+        building.__dict__["tqdm"] = lambda items, **_: items
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
@@ -121,6 +126,8 @@ def quietly() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        if building is not None:
+            building.__dict__["tqdm"] = prompt_bar
         if not bars:
             datasets.enable_progress_bars()
 
@@ -143,8 +150,9 @@ def same_results_faster(items: int) -> Iterator[None]:
         yield
     finally:
         collect_env.get_pretty_env_info = described
-        if alone is None:
-            os.environ.pop("DISABLE_MULTIPROC", None)
+        os.environ.pop("DISABLE_MULTIPROC", None)
+        if alone is not None:
+            os.environ["DISABLE_MULTIPROC"] = alone
 
 
 @contextmanager

@@ -209,8 +209,9 @@ def _cell(levels: Sequence[Level], level: Level, task: str, compare: Compare, bo
     if before is None:
         return f"{score} (no baseline)"
     relative = change(before, value)
-    words = "from 0" if relative is None else f"{100 * relative:+.1f}%"
-    better = value != before and (value > before) == higher_is_better(levels, task)
+    same = value == before  # also of a score of 0, where a relative change is not defined
+    words = "+0.0%" if same else "from 0" if relative is None else f"{100 * relative:+.1f}%"
+    better = not same and (value > before) == higher_is_better(levels, task)
     p = compare(base, level, task)
     mark = " ?" if p is None else " ~" if p >= SIGNIFICANT else ""
     return f"{score} ({f'**{words}**' if bold and better else words}{mark})"

@@ -1,0 +1,127 @@
+"""All measures of one model in memory, in one call: what Python users type."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from resprout.data.held_out import HeldOut, of_texts, read_held_out
+from resprout.data.wikitext import NAME as WIKITEXT
+from resprout.data.wikitext import read_wikitext
+from resprout.measure.energy import EnergyOptions, measure_energy
+from resprout.measure.figure import Measured
+from resprout.measure.held_out_loss import LossOptions, measure_loss
+from resprout.measure.names import read_measures
+from resprout.measure.speed import SpeedOptions, check_speed, measure_speed
+from resprout.measure.tasks.plan import TaskRequest, plan_tasks
+from resprout.measure.tasks.running import run_tasks
+from resprout.measure.text import Reference, TextOptions, check_lengths, measure_text
+from resprout.models.tokenizers import check_vocabulary
+
+_MODEL = "model"
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    measures: str | Sequence[str] | None = None,
+    *,
+    data: str | Path | Sequence[str] | HeldOut = "stdlib",
+    loss: LossOptions | None = None,
+    tasks: str | Sequence[str] | None = None,
+    task_data: str | Path | None = None,
+    limit: int | None = None,
+    folder: str | Path | None = None,
+    model_digest: str = "in memory",
+    speed: SpeedOptions | None = None,
+    text: TextOptions | None = None,
+    reference: Reference | None = None,
+    energy: EnergyOptions | None = None,
+    notice: Callable[[str], None] = lambda line: None,
+) -> dict[str, Measured]:
+    """Measure a model; nothing but `folder` is written.
+
+    Args:
+        model: on its device, cut or not; it is left as it was, in evaluation mode.
+        tokenizer: its own; speed and energy need none.
+        measures: of `loss,tasks,speed,text,energy`; default `tasks` where tasks are named, else
+            all others.
+        data: held-out text of the loss: a list of texts, a source or prepared folder as
+            `resprout.data.held_out.read_held_out` takes it, or `wikitext2` as lm-eval defines it.
+        loss: windows and precision.
+        tasks: `glu13` (default), `standard`, or lm-eval's names.
+        task_data: a folder of the tasks' rows; default from the Hub.
+        limit: the first so many items of each task.
+        folder: where finished tasks and their items are kept, and found again under the same
+            `model_digest`; default a temporary one.
+        model_digest: names the weights to `folder`.
+        speed: workloads and repeats, of the energy too.
+        text: prompts and how they are continued.
+        reference: a model that judges the texts, usually the uncut one.
+        energy: for how long.
+        notice: told what is done, in one line.
+
+    Returns:
+        By measure. Tasks that fail stand in its `details["failed"]`.
+
+    Raises:
+        ValueError: before anything costly: an unknown measure or task, data that is missing or
+            malformed, a tokenizer that is not the model's, prompts beyond the context.
+        FloatingPointError: a loss or logit is not a number.
+    """
+    named = tasks if tasks is None or isinstance(tasks, str) else ",".join(tasks)
+    wanted = read_measures(measures, named)
+    speed, text = speed or SpeedOptions(), text or TextOptions()
+    needing = sorted({"loss", "tasks", "text"} & set(wanted))
+    if needing and tokenizer is None:
+        raise ValueError(f"tokenizer: got none; {needing[0]} needs the model's own")
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, model.config)
+    if "speed" in wanted or "energy" in wanted:
+        check_speed(model.config, speed, model.device, notice)
+    if "text" in wanted and tokenizer is not None:
+        check_lengths(model, tokenizer, text.prompts, text.new_tokens)
+    plan = None
+    if "tasks" in wanted:
+        place = None if task_data is None else Path(task_data)
+        plan = plan_tasks(TaskRequest(named or "glu13", limit, place))
+    held_out = None
+    if "loss" in wanted:
+        held_out = _held_out(data, tokenizer, None if task_data is None else Path(task_data))
+    found: dict[str, Measured] = {}
+    for name in wanted:
+        notice(name)
+        if name == "loss":
+            assert held_out is not None
+            found[name] = measure_loss(model, tokenizer, held_out, loss)
+        elif name == "tasks":
+            assert plan is not None and tokenizer is not None
+            with tempfile.TemporaryDirectory() as temporary:
+                kept = Path(folder or temporary)
+                found[name] = run_tasks(model, tokenizer, plan, kept, model_digest, notice)
+        elif name == "text":
+            assert tokenizer is not None
+            found[name] = measure_text(model, tokenizer, text, reference)
+        elif name == "speed":
+            found[name] = measure_speed({_MODEL: model}, speed)[_MODEL]
+        else:
+            found[name] = measure_energy({_MODEL: model}, speed, energy)[_MODEL]
+    return found
+
+
+def _held_out(
+    data: str | Path | Sequence[str] | HeldOut,
+    tokenizer: PreTrainedTokenizerBase | None,
+    task_data: Path | None,
+) -> HeldOut:
+    if isinstance(data, HeldOut):
+        return data
+    if isinstance(data, str | Path):
+        if str(data) == WIKITEXT:
+            return read_wikitext(tokenizer, task_data)
+        return read_held_out(data, tokenizer)
+    texts = list(data)
+    if not all(isinstance(one, str) for one in texts):
+        raise ValueError("data: got a list with something else than text in it")
+    return of_texts(texts, tokenizer)

@@ -19,8 +19,11 @@ def show(results: "Results") -> None:
         cut = f", {model['percentage']:g} % by {model['method']}" if model["method"] else ""
         to.print(f"{model['name']} ({model['model']}{cut})", soft_wrap=True)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        table.add_column("figure", overflow="fold")
-        XX
+        for heading in ("figure", "value", "95 % interval", "unit", "items"):
+            right = heading in ("value", "items")
+            table.add_column(
+                heading, justify="right" if right else "left", no_wrap=heading != "unit"
+            )
         for measure, found in model["measures"].items():
             if "failed" in found:
                 table.add_row(measure, "failed", "", found["failed"], "")
@@ -73,6 +76,7 @@ def compared_lines(name: str, compared: dict[str, Any]) -> list[str]:
             continue
         lines.append(
             f"{name} against {base}: {task} {found['difference']:+.4f} ({found['unit']}) over "
-            f"{found['items']} items, p = {found['p']:.2g} (Holm over the tasks: {found['p_holm']:.2g})"
+            f"{found['items']} items, p = {found['p']:.2g} "
+            f"(Holm over the tasks: {found['p_holm']:.2g})"
         )
     return lines

@@ -98,7 +98,7 @@ def test_a_file_that_is_wrong(tmp_path, data, message):
     with pytest.raises(ValueError, match=message) as error:
         rows.read_data_file(tmp_path, "a.jsonl", shapes.WikiText)
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"task-data: {tmp_path / 'a.jsonl'}")
+    assert str(error.value).startswith(f"task_data: {tmp_path / 'a.jsonl'}")
 
 
 @pytest.mark.parametrize("task", GOOD)

@@ -97,9 +97,9 @@ def test_without_lm_eval_one_line_says_what_to_install(monkeypatch):
     [
         ({"limit": 0}, "limit: got 0"),
         ({"limit": 2.5}, "limit: got 2.5"),
-        ({"batch_size": "auto"}, "batch-size: got 'auto'"),
-        ({"batch_size": 0}, "batch-size: got 0"),
-        ({"task_data": Path("nowhere")}, "task-data: 'nowhere' is not a folder"),
+        ({"batch_size": "auto"}, "batch_size: got 'auto'"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"task_data": Path("nowhere")}, "task_data: 'nowhere' is not a folder"),
     ],
 )
 def test_options_are_checked(values, message):

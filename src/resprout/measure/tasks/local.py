@@ -54,7 +54,7 @@ def read_task(
         entry = index[leaf]
         if entry.kind.name != "TASK":
             raise ValueError(
-                f"task-data: {leaf} is a program of lm-eval's and reads no local files"
+                f"task_data: {leaf} is a program of lm-eval's and reads no local files"
             )
         configs[leaf] = load_yaml(entry.yaml_path, resolve_func=True)
     evaluated = [_evaluated(config) for config in configs.values()]
@@ -96,7 +96,7 @@ def _read(
     place = next((p for p in places if (folder / p / f"{evaluated}.jsonl").is_file()), None)
     if place is None:
         looked = " or ".join(str(folder / p / f"{evaluated}.jsonl") for p in places)
-        raise ValueError(f"task-data: {leaf} needs {looked}, which is not there")
+        raise ValueError(f"task_data: {leaf} needs {looked}, which is not there")
 
     own = config.get("num_fewshot")
     # lm-eval does not overrule a task that says 0 itself.
@@ -118,7 +118,7 @@ def _read(
         if split in needed or (folder / name).is_file():
             if not (folder / name).is_file():
                 raise ValueError(
-                    f"task-data: {leaf} draws its {asked} examples from {folder / name}, which "
+                    f"task_data: {leaf} draws its {asked} examples from {folder / name}, which "
                     "is not there"
                 )
             files[split] = read_data_file(folder, name, shape_of(leaf, config))
@@ -126,7 +126,7 @@ def _read(
         rows = len(files[examples].rows)
         if rows < asked + (examples == evaluated):
             raise ValueError(
-                f"task-data: {folder / files[examples].name} has {rows} rows, too few for "
+                f"task_data: {folder / files[examples].name} has {rows} rows, too few for "
                 f"{asked} examples"
             )
     return LocalTask(files, _reading(config, files))
@@ -184,7 +184,7 @@ def nltk_tables(folder: Path | None) -> Iterator[None]:
                 nltk.data.find("tokenizers/punkt_tab")
             except LookupError:
                 where = folder / NLTK_FOLDER / "tokenizers" / "punkt_tab"
-                raise ValueError(f"task-data: ifeval needs NLTK's tables in {where}") from None
+                raise ValueError(f"task_data: ifeval needs NLTK's tables in {where}") from None
         yield
     finally:
         if place in nltk.data.path:

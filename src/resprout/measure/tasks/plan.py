@@ -34,14 +34,14 @@ class TaskRequest:
     shots: int | None = None
 
     def __post_init__(self) -> None:
-        for option, value in (("limit", self.limit), ("batch-size", self.batch_size)):
+        for option, value in (("limit", self.limit), ("batch_size", self.batch_size)):
             wrong = isinstance(value, bool) or not isinstance(value, int) or value < 1
             if wrong and not (option == "limit" and value is None):
                 raise ValueError(
                     f"{option}: got {value!r}, allowed is a whole number of at least 1"
                 )
         if self.task_data is not None and not Path(self.task_data).is_dir():
-            raise ValueError(f"task-data: {str(self.task_data)!r} is not a folder")
+            raise ValueError(f"task_data: {str(self.task_data)!r} is not a folder")
 
 
 @dataclass(frozen=True)

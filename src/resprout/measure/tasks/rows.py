@@ -41,20 +41,20 @@ def read_data_file(folder: Path, name: str, shape: type[Row] | None) -> DataFile
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"task-data: {path} cannot be read ({error.strerror})") from error
+        raise ValueError(f"task_data: {path} cannot be read ({error.strerror})") from error
     rows = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        row = _row(line, f"task-data: {path}, line {number}")
+        row = _row(line, f"task_data: {path}, line {number}")
         if shape is not None:
             try:
                 check_row(shape, row)
             except FaultError as fault:
-                raise ValueError(f"task-data: {path}, line {number}, {fault}") from fault
+                raise ValueError(f"task_data: {path}, line {number}, {fault}") from fault
         rows.append(row)
     if not rows:
-        raise ValueError(f"task-data: {path} is empty")
+        raise ValueError(f"task_data: {path} is empty")
     return DataFile(name, hashlib.sha256(data).hexdigest(), _table(rows, path))
 
 
@@ -92,7 +92,7 @@ def _table(rows: list[dict[str, Any]], path: Path) -> Any:
             pa.array(cells)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise ValueError(
-                f"task-data: {path}, column {column!r}: its values are not all of one type "
+                f"task_data: {path}, column {column!r}: its values are not all of one type "
                 f"({first_line(error)})"
             ) from error
     return datasets.Dataset.from_dict(values)

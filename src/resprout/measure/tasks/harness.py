@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -136,20 +137,25 @@ def quietly() -> Iterator[None]:
 def same_results_faster(items: int) -> Iterator[None]:
     """Leave out what costs seconds per call of lm-eval's and changes no result.
 
-    It describes the machine by running a dozen programs, and starts a process per core for
-    bootstraps, which for few items take less time than that. Python's generators are seeded per
-    chunk, so both ways draw the same numbers.
+    It describes the machine by running a dozen programs, asks git for the commit of the folder that
+    the user happens to be in (git complains aloud where there is none), and starts a process per
+    core for bootstraps, which for few items take less time than that. Python's generators are
+    seeded per chunk, so both ways draw the same numbers.
     """
     from torch.utils import collect_env
 
+    evaluator_module = import_module("lm_eval.evaluator")
     described, alone = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
+    commit = evaluator_module.get_git_commit_hash
     collect_env.get_pretty_env_info = lambda: ""
+    evaluator_module.get_git_commit_hash = lambda: None
     if items <= _ITEMS_FOR_PROCESSES:
         os.environ["DISABLE_MULTIPROC"] = "1"
     try:
         yield
     finally:
         collect_env.get_pretty_env_info = described
+        evaluator_module.get_git_commit_hash = commit
         os.environ.pop("DISABLE_MULTIPROC", None)
         if alone is not None:
             os.environ["DISABLE_MULTIPROC"] = alone

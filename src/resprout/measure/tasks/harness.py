@@ -144,7 +144,7 @@ def same_results_faster(items: int) -> Iterator[None]:
     """
     from torch.utils import collect_env
 
-    evaluator_module = import_module("lm_eval.evaluator")
+    evaluator_module: Any = import_module("lm_eval.evaluator")
     described, alone = collect_env.get_pretty_env_info, os.environ.get("DISABLE_MULTIPROC")
     commit = evaluator_module.get_git_commit_hash
     collect_env.get_pretty_env_info = lambda: ""

@@ -1,22 +1,13 @@
 """Two evaluated models against each other: the same windows, the same items, in pairs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resprout.measure.significance import (
-    holm,
-    mcnemar,
-    paired_difference,
-    sign_flip_p,
-)
-from resprout.measure.tasks.kept import item_scores, read_task
-from resprout.measure.tasks.scores import is_perplexity
-
-_BINARY = (0.0, 1.0)
+from resprout.measure.significance import holm, paired_difference, sign_flip_p
+from resprout.measure.tasks.paired import compare_items
 
 
 def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,35 +53,9 @@ def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, d
     found: dict[str, dict[str, Any]] = {}
     for task in tasks:
         try:
-            own, other = item_scores(folder, task), item_scores(base, task)
+            found[task] = compare_items(base, folder, task).as_json()
         except ValueError as error:
             found[task] = {"not_compared": str(error)}
-            continue
-        record = read_task(folder, task)
-        assert record is not None
-        unit = "nats per item, word or byte" if is_perplexity(record["headline"]) else "share"
-        if not own or own.keys() != other.keys():
-            found[task] = {"not_compared": "they did not answer the same items"}
-            continue
-        a, b = (np.array([scores[item] for item in own]) for scores in (own, other))
-        if np.isin(a, _BINARY).all() and np.isin(b, _BINARY).all():
-            test = mcnemar(a, b)
-            found[task] = {
-                "difference": test.difference,
-                "p": test.p,
-                "unit": unit,
-                "items": test.items,
-                "counts": {k: v for k, v in asdict(test).items() if k != "p"},
-                "protocol": "McNemar's exact test over items",
-            }
-        else:
-            found[task] = {
-                "difference": float(np.mean(a - b)),
-                "p": sign_flip_p(a - b),
-                "unit": unit,
-                "items": len(a),
-                "protocol": "two-sided sign-flip test over items",
-            }
     tested = [task for task, result in found.items() if "p" in result]
     for task, adjusted in zip(tested, holm([found[t]["p"] for t in tested]), strict=True):
         found[task]["p_holm"] = float(adjusted)

@@ -6,8 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resprout.measure.significance import mcnemar, sign_flip_p
-from resprout.measure.tasks.kept import item_counts
+from resprout.measure.tasks.paired import compare_items
 
 TOLERANCE = 0.05
 
@@ -99,17 +98,9 @@ def paired_p(before: Level, after: Level, task: str) -> float | None:
     if task not in before.results or task not in after.results:
         return None
     try:
-        first, second = (item_counts(level.folder, task) for level in (before, after))  # type: ignore[arg-type]
+        return compare_items(before.folder, after.folder, task).p
     except ValueError:
         return None
-    if not first or set(first) != set(second):
-        return None
-    pairs = [(first[item], second[item]) for item in first]
-    if any(a[1] != b[1] for a, b in pairs):
-        return None
-    if all(total in (0, 1) and size == 1 for pair in pairs for total, size in pair):
-        return mcnemar([a[0] for a, _ in pairs], [b[0] for _, b in pairs]).p
-    return sign_flip_p([b[0] - a[0] for a, b in pairs])
 
 
 @dataclass(frozen=True)

@@ -339,6 +339,11 @@ def test_a_study_takes_every_measure(small_study, write_study, piqa, tmp_path):
         assert len(record["measures"]["text"]["samples"]) == 3
     assert "batch1/prompt3/new2/tokens_per_second/ratio" in cut["measures"]["speed"]["figures"]
     assert cut["measures"]["text"]["reference"]["name"] == "uncut"
+    with (tmp_path / "run" / "results.csv").open() as file:
+        rows = {(r["amount"], r["measure"], r["figure"]): r for r in csv.DictReader(file)}
+    row = rows["0.5", "tasks", "piqa/acc"]
+    assert float(row["low95"]) <= float(row["value"]) <= float(row["high95"])
+    assert float(rows["0.0", "speed", "model_bytes"]["value"]) > 0
     items = sorted(Path(tmp_path / "run" / "items").rglob("piqa.samples.jsonl"))
     assert len(items) == 2
     small_study["tasks"]["names"] = "piqua"

@@ -147,11 +147,8 @@ def results_csv(records: list[dict[str, Any]]) -> str:
             if isinstance(count, int | float):
                 writer.writerow(base | {"measure": "parameters", "figure": name, "value": count})
         for measure, values in record["measures"].items():
-            for figure, value in values.items():
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    continue
-                key = "ci95" if figure == "nats_per_token" else f"{figure}_ci95"
-                low, high = values.get(key) or (None, None)
+            for figure, (value, interval) in figures_of(values).items():
+                low, high = interval or (None, None)
                 row = {"measure": measure, "figure": figure, "value": value}
                 writer.writerow(base | row | {"low95": low, "high95": high})
         for name, cost in record["stages"].items():
@@ -159,6 +156,19 @@ def results_csv(records: list[dict[str, Any]]) -> str:
                 row = {"measure": f"stage {name}", "figure": figure, "value": cost[figure]}
                 writer.writerow(base | row)
     return out.getvalue()
+
+
+def figures_of(values: dict[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
+    """Name -> (value, interval) of a measure's numbers, those without an interval too."""
+    found: dict[str, tuple[float, list[float] | None]] = {}
+    for name, value in values.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            key = "ci95" if name == "nats_per_token" else f"{name}_ci95"
+            found[name] = (value, values.get(key))
+    for name, figure in values.get("figures", {}).items():
+        if figure["value"] is not None:
+            found[name] = (figure["value"], figure["ci95"])
+    return found
 
 
 def metadata(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = 2
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        print(f"resprout: error: {named}{error.strerror or error}", file=sys.stderr)
+        said = " ".join(str(error.strerror or error).split())
+        print(f"resprout: error: {named}{said}", file=sys.stderr)
         code = 2
     except Exception as error:
         format_message = getattr(error, "format_message", None)  # click's own usage errors

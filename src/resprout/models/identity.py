@@ -1,6 +1,7 @@
 """What names a model's shape and a trained model's weights: equal names, equal models."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers.utils import cached_file
 
 from resprout.files import file_sha256
 from resprout.models.biogpt.published import is_published
+from resprout.models.sizes import SIZES, configuration
 
 
 def shape_identity(config: PreTrainedConfig) -> dict[str, Any]:
@@ -20,7 +22,13 @@ def shape_identity(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def weights_identity(name: str, revision: str | None) -> str:
-    """The files' sha256 of a local model, the commit of one from the Hub's cache."""
+    """The files' sha256 of a local model, the commit of one from the Hub's cache.
+
+    A size's weights are random, always from the same seed: its configuration names them.
+    """
+    if name in SIZES:
+        shape = json.dumps(shape_identity(configuration(name)), sort_keys=True)
+        return hashlib.sha256(shape.encode()).hexdigest()
     if Path(name).is_dir():
         return files_digest(Path(name))
     if is_published(name):

@@ -120,6 +120,7 @@ def metadata(
                     "shots": record["shots"],
                     "versions": record["versions"],
                     "chance": record["chance"],
+                    "data": record["data"],
                     "configs": record["configs"],
                 },
             )
@@ -149,11 +150,12 @@ def _level(level: Level, tasks: Mapping[str, Any]) -> dict[str, Any]:
     }
     kept = ("started", "ended", "seconds", "limit", "batch_size", "seeds", "max_length")
     for task, record in level.results.items():
-        one = {key: record[key] for key in (*kept, "max_gen_toks", "data")}
+        one = {key: record[key] for key in (*kept, "max_gen_toks")}
         one["model_digest"] = record["identity"]["model"]
         one["dtype"] = record["identity"]["dtype"]
-        if digest(record["configs"]) != digest(tasks[task]["configs"]):
-            one["configs"] = record["configs"]  # made another way than the first level
+        for key in ("data", "configs"):
+            if digest(record[key]) != digest(tasks[task][key]):
+                one[key] = record[key]  # made another way than the first level
         found["tasks"][task] = one
     return found
 

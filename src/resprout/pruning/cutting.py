@@ -1,6 +1,6 @@
 """The two ways of cutting: single weights by masks, whole units by masks or out of the tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -163,19 +163,10 @@ def dying(
     units, dead = [], []
     for group in groups:
         total, gone = torch.zeros(group.count), torch.zeros(group.count)
-        for part in group.parts:
-            mask = held.get(id(part.parameter))
-            if mask is not None and part.masked:
-                own = mask.cpu().movedim(part.dim, 0)[part.index.flatten()]
-                own = own.reshape(group.count, -1)
-                total += own.shape[1]
-                gone += (~own).sum(1)
-        for unit, modules in enumerate(group.whole):
-            for parameter in (p for module in modules for p in module.parameters()):
-                mask = held.get(id(parameter))
-                if mask is not None:
-                    total[unit] += mask.numel()
-                    gone[unit] += int((~mask).sum())
+        for of, rows in _mask_rows(group, held):
+            if rows is not None:
+                total[of] += rows.shape[1]
+                gone[of] += (~rows).sum(1)
         stays = ~((total > 0) & (gone > threshold * total))
         units.append(CutUnits(group.name, group.count, stays.nonzero().flatten()))
         kind = group.kind.replace("_", " ")
@@ -192,20 +183,30 @@ def held_units(groups: Sequence[Group], held: dict[int, Tensor | None]) -> list[
     for group in groups:
         alive = torch.zeros(group.count, dtype=torch.bool)
         seen = False
-        for part in group.parts:
-            if not part.masked:
-                continue
-            mask = held.get(id(part.parameter))
-            seen = seen or mask is not None
-            if mask is None:
-                alive[:] = True
-            else:
-                own = mask.cpu().movedim(part.dim, 0)[part.index.flatten()]
-                alive |= own.reshape(group.count, -1).any(1)
-        for unit, modules in enumerate(group.whole):
-            for parameter in (p for module in modules for p in module.parameters()):
-                mask = held.get(id(parameter))
-                seen = seen or mask is not None
-                alive[unit] |= mask is None or bool(mask.any())
+        for of, rows in _mask_rows(group, held):
+            seen = seen or rows is not None
+            alive[of] |= rows is None or rows.any(1)
         found.append(alive if seen and not alive.all() else None)
     return found
+
+
+def _mask_rows(
+    group: Group, held: Mapping[int, Tensor | None]
+) -> Iterator[tuple[slice, Tensor | None]]:
+    """What masks say of a group, parameter by parameter.
+
+    Yields:
+        Which units, and per unit its weights there, (units, weights), True = kept; None where the
+        parameter has no mask.
+    """
+    for part in group.parts:
+        if part.masked:
+            mask = held.get(id(part.parameter))
+            if mask is not None:
+                mask = mask.cpu().movedim(part.dim, 0)[part.index.flatten()]
+                mask = mask.reshape(group.count, -1)
+            yield slice(None), mask
+    for unit, modules in enumerate(group.whole):
+        for parameter in (p for module in modules for p in module.parameters()):
+            mask = held.get(id(parameter))
+            yield slice(unit, unit + 1), None if mask is None else mask.cpu().reshape(1, -1)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from resprout.pruning import scores
 from resprout.pruning.adapters import Adapter
 from resprout.pruning.amounts import count_to_cut, parse_pattern
+from resprout.pruning.masks import Masks
 from resprout.pruning.matrices import (
     from_matrices,
     input_columns,
@@ -31,8 +32,6 @@ from resprout.pruning.selection import (
 from resprout.pruning.sequential import each_block
 from resprout.pruning.sparsegpt import sparsegpt
 from resprout.pruning.statistics import InputNorms, Progress, input_norms
-
-Masks = dict[str, Tensor]
 
 
 def check_readable(model: nn.Module, names: Sequence[str]) -> None:

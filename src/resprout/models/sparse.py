@@ -18,7 +18,8 @@ from torch import Tensor
 
 SPARSE = "sparse.safetensors"
 _VALUES, _PLACES = ".values", ".places"
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# The whole number that has as many bits as an element: what is not zero in it is not +0.
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def write_sparse(
@@ -38,7 +39,7 @@ def write_sparse(
         flat = tensor.detach().cpu().contiguous().flatten()
         mask = (masks or {}).get(name)
         # By its bits: -0 and NaN are kept as they are.
-        places = flat.view(_BITS[flat.element_size()]) != 0 if flat.numel() else flat.bool()
+        places = flat.view(BITS[flat.element_size()]) != 0 if flat.numel() else flat.bool()
         if mask is not None:
             assert not bool((places & ~mask.cpu().reshape(-1)).any()), name
             places = mask.cpu().reshape(-1)

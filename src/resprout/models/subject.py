@@ -147,20 +147,17 @@ def _from_pretrained(
     sparse = Path(name) / SPARSE
     try:
         options: dict[str, Any] = {"dtype": precision, "output_loading_info": True}
-        if getattr(config, "reshaped", None):
-            kind: Any = model_class(config)
-            options["config"] = config
-        else:
-            kind = AutoModelForCausalLM
-            options["trust_remote_code"] = False
         if sparse.is_file():
-            kind = model_class(config)
-            options = {"config": config, "dtype": precision, "output_loading_info": True}
             if precision == "auto":
                 options["dtype"] = config.dtype or torch.float32
-            found = kind.from_pretrained(None, state_dict=read_sparse(sparse), **options)
+            options |= {"config": config, "state_dict": read_sparse(sparse)}
+            found = model_class(config).from_pretrained(None, **options)
+        elif getattr(config, "reshaped", None):
+            kind = model_class(config)
+            found = kind.from_pretrained(name, revision=revision, config=config, **options)
         else:
-            found = kind.from_pretrained(name, revision=revision, **options)
+            options |= {"revision": revision, "trust_remote_code": False}
+            found = AutoModelForCausalLM.from_pretrained(name, **options)
     except Exception as error:  # each file format has errors of its own
         raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
     model, keys = found

@@ -77,6 +77,18 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
         )
 
 
+def check_begin(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that has nothing for lm-eval to put before a text.
+
+    Raises:
+        ValueError: it names neither a beginning nor an end of text.
+    """
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ValueError(
+            "tokenizer: it names neither a beginning nor an end of text; lm-eval's tasks need one"
+        )
+
+
 def get_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     """A tokenizer by folder or Hub id, in one line and at once where it cannot be had.
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from resprout.files import read_json, write_json
 from resprout.models.sparse import SPARSE, read_places
+from resprout.models.subject import MANIFEST
 from resprout.pruning.amounts import Kind, plural
 from resprout.pruning.masks import zeros
 
-MANIFEST = "cut.json"
 MASKS = "cut.safetensors"
 FORMAT = 2
 CutKind = Literal["mask", "remove"]

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from resprout.models.sparse import BITS
+
 Masks = dict[str, Tensor]
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CHUNK = 1 << 18
 
 
@@ -35,7 +36,7 @@ def fill_zero(values: Tensor, kept: Tensor) -> None:
     The product is of the bits as whole numbers: of floats 0 * -1 is -0 and 0 * NaN is NaN. On a
     CPU it is ten times as fast as `masked_fill_`.
     """
-    bits = values.view(_BITS[values.element_size()])
+    bits = values.view(BITS[values.element_size()])
     if values.device.type == "cpu" and values.is_contiguous() and kept.is_contiguous():
         # In parts that stay in the processor's cache: the mask is widened to the bits' type.
         parts, masks = bits.view(-1).split(_CHUNK), kept.view(-1).split(_CHUNK)

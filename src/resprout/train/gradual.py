@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resprout.hints import did_you_mean
+from resprout.models.subject import MANIFEST
 from resprout.pruning.amounts import check_amount
-from resprout.pruning.cut import MANIFEST, Cut
+from resprout.pruning.cut import Cut
 from resprout.train.checkpoints import writing
 from resprout.train.masks import (
     MASKS,

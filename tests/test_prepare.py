@@ -323,6 +323,7 @@ def tokens_so_far(out):
     return sum(split["tokens"] for split in counts.values())
 
 
+@pytest.mark.slow
 def test_killed_for_real(tmp_path, lines, words):
     """SIGKILL of real processes in their work, each of which goes on where the one before was."""
     lines.write_text(lines.read_text() * 30)

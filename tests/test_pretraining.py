@@ -138,9 +138,8 @@ def test_the_seed_decides_and_recomputation_does_not(tokens, tmp_path):
     assert not same(a, d)
 
 
-@pytest.mark.parametrize(
-    "model", ["biogpt-nano", pytest.param("llama-nano", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["biogpt-nano", "llama-nano"])
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path, model):
     changes = {"model": model, "target_tokens": 20 * 4 * 16, "eval_interval": 4}
     grow(tokens, tmp_path / "whole", **changes)
@@ -244,7 +243,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_checkpoint(tokens, tmp
 
 
 # Megabytes: in the weights, in the optimiser's state.
-@pytest.mark.parametrize("limit", [pytest.param(3, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [3, 5])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(tokens, tmp_path, limit):
     """A limit on the size of files stands in for the disk: the same errors, a real process."""
     limited = (

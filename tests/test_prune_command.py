@@ -470,6 +470,7 @@ def test_a_size_has_no_tokenizer_for_text(refused):
     refused(what, "tokenizer: got none", model="llama-nano")
 
 
+@pytest.mark.slow
 def test_killed_during_recovery_it_goes_on(subject, tokens, tmp_path, command):
     def arguments(name):
         what = ["prune", subject, "--method", "magnitude", "--amount", 0.5, "--device", "cpu"]

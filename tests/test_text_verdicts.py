@@ -101,6 +101,8 @@ SENTENCE = "The people of the town went to the big house on the hill by the old 
         (PROSE, False), (WEAK, False), (LIST, False), (FORMULAS, False), (CHINESE, False),
         (CODE, True), (INITIALISER, True), (TESTS, True), (" Neil Armstrong.", False),
         (" 5", False), (" Ha ha ha! said the clown, and everybody laughed with him.", False),
+        (CHINESE + "\ufffd", False),
+        (" the strength of twelfths, said the Welsh: lynx, myrrh and rhythm", False),
         ("    return best\n" + "-" * 40 + "\n" + CODE, True),
     ],
 )  # fmt: skip
@@ -131,6 +133,8 @@ def test_repetitive_text(text, code):
         (" so" * 12 + " lo" + "l" * 80, False), ("kekekekekekekekekekekeke", False),
         (SENTENCE * 9, False), (SENTENCE * 9, True), ("的效果" * 40, False),
         (" <p></p>" * 20, False),
+        (" xqzv plkjtr wmbvcx qqrtz hgfd klmnpr zxcvb tpsdk rrwq vbnmk gfdsp lkjhg", False),
+        ("ent\ufffdb\ufffd\ufffd\ufffd\u2019entallo", False),
     ],
 )  # fmt: skip
 def test_collapsed_text(text, code):

@@ -1,6 +1,7 @@
 """Words for people: what a mistaken word was probably meant to be, an error as one short line."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -11,6 +12,10 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, as one short line."""
+    """What a library's error says, as one short line; of one without words, what broke."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    if lines:
+        return lines[0][:200]
+    frames = traceback.extract_tb(error.__traceback__)
+    broke = frames[-1].line if frames else None
+    return broke[:200] if broke else type(error).__name__

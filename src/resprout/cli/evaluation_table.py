@@ -31,6 +31,9 @@ def show(results: "Results") -> None:
             for name, figure in found["figures"].items():
                 table.add_row(f"{measure}/{name}", *_cells(figure))
         to.print(table)
+        verdicts = model["measures"].get("text", {}).get("verdicts")
+        if verdicts is not None:
+            to.print(f"its texts: {verdict_words(verdicts)}", soft_wrap=True)
         to.print()
     for name, compared in results.comparisons.items():
         for line in compared_lines(name, compared):
@@ -47,6 +50,14 @@ def _cells(figure: dict[str, Any]) -> tuple[str, str, str, str]:
     low_high = figure["ci95"]
     interval = "" if low_high is None else f"{number(low_high[0])} to {number(low_high[1])}"
     return number(figure["value"]), interval, figure["unit"], f"{figure['items']:,}"
+
+
+def verdict_words(verdicts: dict[str, Any]) -> str:
+    """The verdict on all texts, the categories that have another, and what it rests on."""
+    others = [f"{name}: {own}" for name, own in verdicts["categories"].items()
+              if own != verdicts["all"]]  # fmt: skip
+    but = f" ({', '.join(others)})" if others else ""
+    return f"{verdicts['all']}{but}; judged by {verdicts['basis']}"
 
 
 def number(value: float) -> str:

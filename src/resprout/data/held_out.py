@@ -142,7 +142,7 @@ def of_texts(
         definition: see `HeldOut`.
 
     Raises:
-        ValueError: no tokenizer; no text.
+        ValueError: no tokenizer, or one that cannot begin the pages of a definition; no text.
     """
     if tokenizer is None:
         raise ValueError("tokenizer: got none; text needs the subject's own")
@@ -155,6 +155,11 @@ def of_texts(
     special = False
     if definition is not None:
         begin = tokenizer.bos_token
+        if begin is None and end is None:
+            raise ValueError(
+                f"tokenizer: {definition!r} begins each page with the beginning or end of text, "
+                "and this one names neither"
+            )
         special = begin is None or not any(text.startswith(begin) for text in texts)
 
     def plain(text: str) -> list[int]:

@@ -17,7 +17,7 @@ from resprout.measure.speed import SpeedOptions, check_speed, measure_speed
 from resprout.measure.tasks.plan import TaskRequest, plan_tasks
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, check_lengths, measure_text
-from resprout.models.tokenizers import check_vocabulary
+from resprout.models.tokenizers import check_begin, check_vocabulary
 
 _MODEL = "model"
 
@@ -43,7 +43,7 @@ def evaluate(
     """Measure a model; nothing but `folder` is written.
 
     Args:
-        model: on its device, cut or not; it is left as it was, in evaluation mode.
+        model: on its device, cut or not; it is left as it was.
         tokenizer: its own; speed and energy need none.
         measures: of `loss,tasks,speed,text,energy`; default `tasks` where tasks are named, else
             all others.
@@ -84,29 +84,36 @@ def evaluate(
         check_lengths(model, tokenizer, text.prompts, text.new_tokens)
     plan = None
     if "tasks" in wanted:
+        assert tokenizer is not None
+        check_begin(tokenizer)
         place = None if task_data is None else Path(task_data)
-        plan = plan_tasks(TaskRequest(named or "glu13", limit, place))
+        plan = plan_tasks(TaskRequest("glu13" if named is None else named, limit, place))
     held_out = None
     if "loss" in wanted:
         held_out = _held_out(data, tokenizer, None if task_data is None else Path(task_data))
+    training = [module for module in model.modules() if module.training]
     found: dict[str, Measured] = {}
-    for name in wanted:
-        notice(name)
-        if name == "loss":
-            assert held_out is not None
-            found[name] = measure_loss(model, tokenizer, held_out, loss)
-        elif name == "tasks":
-            assert plan is not None and tokenizer is not None
-            with tempfile.TemporaryDirectory() as temporary:
-                kept = Path(folder or temporary)
-                found[name] = run_tasks(model, tokenizer, plan, kept, model_digest, notice)
-        elif name == "text":
-            assert tokenizer is not None
-            found[name] = measure_text(model, tokenizer, text, reference)
-        elif name == "speed":
-            found[name] = measure_speed({_MODEL: model}, speed)[_MODEL]
-        else:
-            found[name] = measure_energy({_MODEL: model}, speed, energy)[_MODEL]
+    try:
+        for name in wanted:
+            notice(name)
+            if name == "loss":
+                assert held_out is not None
+                found[name] = measure_loss(model, tokenizer, held_out, loss)
+            elif name == "tasks":
+                assert plan is not None and tokenizer is not None
+                with tempfile.TemporaryDirectory() as temporary:
+                    kept = Path(folder or temporary)
+                    found[name] = run_tasks(model, tokenizer, plan, kept, model_digest, notice)
+            elif name == "text":
+                assert tokenizer is not None
+                found[name] = measure_text(model, tokenizer, text, reference)
+            elif name == "speed":
+                found[name] = measure_speed({_MODEL: model}, speed)[_MODEL]
+            else:
+                found[name] = measure_energy({_MODEL: model}, speed, energy)[_MODEL]
+    finally:
+        for module in training:
+            module.training = True
     return found
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from resprout.measure.significance import holm, paired_difference, sign_flip_p
 from resprout.measure.tasks.paired import compare_items
 
+_COUNTS = {"only_first": "only_baseline", "only_second": "only_model"}
+
 
 def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Loss of a model minus that of the baseline, window by window.
@@ -54,6 +56,8 @@ def compare_tasks(folder: Path, base: Path, tasks: Sequence[str]) -> dict[str, d
     for task in tasks:
         try:
             found[task] = compare_items(base, folder, task).as_json()
+            if counts := found[task].get("counts"):
+                found[task]["counts"] = {_COUNTS.get(key, key): n for key, n in counts.items()}
         except ValueError as error:
             found[task] = {"not_compared": str(error)}
     tested = [task for task, result in found.items() if "p" in result]

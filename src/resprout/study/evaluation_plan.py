@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from resprout.data.held_out import HeldOut, check_held_out, read_held_out
 from resprout.data.tokenizer import digest
 from resprout.data.wikitext import NAME as WIKITEXT
 from resprout.data.wikitext import check_wikitext, read_wikitext
+from resprout.hints import did_you_mean
 from resprout.measure.energy import EnergyOptions
-from resprout.measure.held_out_loss import LossOptions, check_loss
+from resprout.measure.held_out_loss import LossOptions, check_loss, window_of
 from resprout.measure.names import read_measures
 from resprout.measure.speed import SpeedOptions, check_speed
 from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
@@ -24,7 +25,7 @@ from resprout.models.description import skeleton
 from resprout.models.device import resolve_device
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import MANIFEST, load_configuration, resolve_dtype
-from resprout.models.tokenizers import check_vocabulary, find_tokenizer
+from resprout.models.tokenizers import check_begin, check_vocabulary, find_tokenizer
 from resprout.pruning.cut import Cut
 from resprout.study.evaluation_folder import EvaluationFolder
 
@@ -143,16 +144,25 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
             if asked.held_out is not None:
                 raise ValueError(f"held_out: got {asked.held_out}, {WIKITEXT!r} is taken whole")
         else:
-            check_held_out(asked.data, asked.text_field)
+            try:
+                check_held_out(asked.data, asked.text_field)
+            except ValueError as error:
+                raise ValueError(f"{error}{did_you_mean(asked.data, [WIKITEXT])}") from error
     models = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.models]))
     configs = {model: load_configuration(model, asked.revision) for model in models}
     tasks = None
     if "tasks" in measures:
         batch_size = 1 if asked.batch_size is None else asked.batch_size
         request = TaskRequest(
-            asked.tasks or "glu13", asked.limit, asked.task_data, batch_size, asked.shots
+            "glu13" if asked.tasks is None else asked.tasks,
+            asked.limit,
+            asked.task_data,
+            batch_size,
+            asked.shots,
         )
         tasks = plan_tasks(request)
+    if "loss" in measures and asked.data != WIKITEXT:
+        asked = replace(asked, loss=_common_window(asked.loss, list(configs.values())))
     subjects: list[Subject] = []
     texts: dict[str, HeldOut] = {}
     for model in models:
@@ -168,6 +178,12 @@ def file_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.") or "model"
 
 
+def _common_window(loss: LossOptions, configs: Sequence[PreTrainedConfig]) -> LossOptions:
+    """One window for all models, so that they are compared window by window."""
+    windows = {window_of(config, loss, None) for config in configs}
+    return loss if len(windows) == 1 else replace(loss, window=min(windows))
+
+
 def _subject(
     asked: Asked, model: str, config: PreTrainedConfig, measures: Sequence[str], taken: list[str]
 ) -> Subject:
@@ -178,6 +194,8 @@ def _subject(
             tokenizer = find_tokenizer(model, _tokenizer_of(asked, model), asked.revision)
         try:
             check_vocabulary(tokenizer, config)
+            if "tasks" in measures:
+                check_begin(tokenizer)
         except ValueError as error:
             raise ValueError(f"{error} (model {model!r})") from error
     percentage, achieved, method = 0.0, 0.0, None

@@ -108,6 +108,8 @@ def _of_model(subject: Subject, digest: str, found: Mapping[str, Document]) -> d
                 "finished": document["finished"],
                 "stage": document["stage"],
             }
+            if (verdicts := document["measured"].get("verdicts")) is not None:
+                measures[measure]["verdicts"] = verdicts
     return {
         "name": subject.name,
         "model": subject.model,

@@ -182,7 +182,7 @@ def workload_words(workload: Workload) -> str:
     prompts = f"prompts of {workload.prompt_tokens} random tokens"
     if workload.unequal:
         prompts = (
-            f"prompts of {workload.lengths[0]} to {workload.prompt_tokens} random tokens, padded "
+            f"prompts of {workload.lengths[-1]} to {workload.prompt_tokens} random tokens, padded "
             f"on the left ({workload.padding_share:.0%} of the prompt is padding, not counted)"
         )
     return (

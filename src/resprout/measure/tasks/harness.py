@@ -4,6 +4,7 @@ import copy
 import io
 import logging
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.models.quiet import quiet_transformers
@@ -159,6 +162,19 @@ def same_results_faster(items: int) -> Iterator[None]:
         os.environ.pop("DISABLE_MULTIPROC", None)
         if alone is not None:
             os.environ["DISABLE_MULTIPROC"] = alone
+
+
+@contextmanager
+def own_random_state(device: torch.device) -> Iterator[None]:
+    """lm-eval seeds the generators of the whole process: what they were is put back."""
+    drawn, numbers = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(drawn)
+        np.random.set_state(numbers)
 
 
 @contextmanager

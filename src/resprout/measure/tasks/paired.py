@@ -8,7 +8,7 @@ import numpy as np
 
 from resprout.measure.significance import mcnemar, sign_flip_p
 from resprout.measure.tasks.kept import item_counts, read_task
-from resprout.measure.tasks.scores import is_perplexity
+from resprout.measure.tasks.scores import is_perplexity, per
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Paired:
     Attributes:
         difference: of the mean score over items; of a perplexity in nats.
         p: two-sided p-value of no difference.
-        unit: `share`, or `nats per item, word or byte`, of which fewer are better.
+        unit: `share`, or `nats per item`, word or byte, of which fewer are better.
         items: how many.
         protocol: the test, in words.
         counts: how many items both, only one, and neither had right; None for other scores.
@@ -58,17 +58,22 @@ def compare_items(first: Path, second: Path, task: str) -> Paired:
         test = mcnemar([one[0] for one, _ in pairs], [other[0] for _, other in pairs])
         counts = {name: value for name, value in asdict(test).items() if name != "p"}
         return Paired(
-            -test.difference, test.p, "share", test.items, "McNemar's exact test over items", counts
+            0.0 - test.difference,
+            test.p,
+            "share",
+            test.items,
+            "McNemar's exact test over items",
+            counts,
         )
     record = read_task(second, task)
     assert record is not None
-    unit = "nats per item, word or byte" if is_perplexity(record["headline"]) else "share"
+    label = record["headline"]
     totals = np.array([other[0] - one[0] for one, other in pairs])
     sizes = np.array([one[1] for one, _ in pairs])
     return Paired(
         float(totals.sum() / sizes.sum()),
         sign_flip_p(totals),
-        unit,
+        f"nats per {per(label)}" if is_perplexity(label) else "share",
         len(pairs),
         "two-sided sign-flip test over items",
     )

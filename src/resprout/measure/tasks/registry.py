@@ -1,6 +1,7 @@
 """lm-eval's registry: which names there are, what a group holds, without reading all of it."""
 
 import functools
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from resprout.hints import did_you_mean
+from resprout.hints import did_you_mean, first_line
 from resprout.measure.tasks.names import SETS, Wanted
 
 _INSTALL = "pip install 'resprout[tasks]'"
@@ -52,12 +53,18 @@ def require_lm_eval() -> str:
     """lm-eval's version.
 
     Raises:
-        ValueError: it is not installed, or older than what this is written for.
+        ValueError: it is not installed, cannot be imported, or is older than what this is written
+            for.
     """
     try:
         version = metadata.version("lm_eval")
+        importlib.import_module("lm_eval")
     except metadata.PackageNotFoundError as error:
         raise ValueError(f"tasks: lm-eval is not installed; {_INSTALL}") from error
+    except ImportError as error:
+        raise ValueError(
+            f"tasks: lm-eval cannot be imported ({first_line(error)}); {_INSTALL}"
+        ) from error
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     if numbers < _OLDEST:
         needed = ".".join(map(str, _OLDEST))

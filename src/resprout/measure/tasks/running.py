@@ -20,6 +20,7 @@ from resprout.measure.tasks.plan import (
     plan_tasks,
     tables_for,
 )
+from resprout.models.tokenizers import check_begin
 
 
 def run_tasks(
@@ -52,12 +53,13 @@ def run_tasks(
         raise ValueError(
             f"tokenizer: it has {len(tokenizer)} tokens, allowed are the {rows} of the model"
         )
+    check_begin(tokenizer)
     say = notice or (lambda _: None)
     training = model.training
     lm: Any = None
     records, failed = {}, {}
     data_folder = None if plan.request.task_data is None else Path(plan.request.task_data)
-    with tables_for(plan.wanted, data_folder):
+    with harness.own_random_state(model.device), tables_for(plan.wanted, data_folder):
         for number, one in enumerate(plan.wanted, 1):
             place = f"{one.name} ({number} of {len(plan.wanted)})"
             made_from = identity(plan, one, model, tokenizer, model_digest)

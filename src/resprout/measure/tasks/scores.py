@@ -44,6 +44,12 @@ def is_perplexity(metric: str) -> bool:
     return metric.partition(",")[0] in _EXPONENTIAL
 
 
+def per(metric: str) -> str:
+    """What a perplexity is per: `word`, `byte`, or `item` where lm-eval counts whole answers."""
+    kind, _, rest = metric.partition(",")[0].partition("_")
+    return kind if rest else "item"
+
+
 def unit(metric: str) -> str:
     """The unit of a metric."""
     if is_perplexity(metric):

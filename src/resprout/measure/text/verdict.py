@@ -18,6 +18,8 @@ VERDICTS = (FINE, REPETITIVE, COLLAPSED)  # from best to worst
 
 _PIECE = re.compile(r"[^\W_]+|[^\w\s]|_")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_CONSONANTS = re.compile(r"[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{5,}")
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
 _STUTTER = re.compile(r"(.{1,40}?)\1{3,}")
 
 
@@ -42,6 +44,10 @@ class Thresholds:
             more. At 70 % and more of its weights, most greedy texts of the stories' model had more.
         letters: collapsed below this share of letters and digits among all that is not space.
             Of the code, 99.5 % lie above 0.55; tables of symbols go down to 0.15.
+        undecodable: collapsed from this share of signs that stand for bytes that are no UTF-8; the
+            last ones do not count, which a text's end may have cut.
+        consonants: collapsed from this share of Latin letters in rows of five consonants or more.
+            Of code, 99.9 % lie below, of prose too; of letters drawn at random 95 % above.
         perplexity_ratio: collapsed from so many times the perplexity of the uncut subject's texts,
             both under the same reference. At 30 % the stories read oddly and had 2 times that, at
             40 % they were no language any more and had 12 times; words in random order have 20.
@@ -50,7 +56,7 @@ class Thresholds:
         window_pieces: repetition is counted in stretches of about so many pieces and averaged,
             since it grows with length: a long text is judged as a short one is.
         shortest_pieces: fewer are too few to speak of repetition.
-        shortest_characters: fewer are too few to speak of a share of letters.
+        shortest_characters: fewer are too few to speak of a share of letters, or of consonants.
     """
 
     repetition_3: float = 0.35
@@ -59,6 +65,8 @@ class Thresholds:
     stutter: float = 0.2
     stuck: float = 0.5
     letters: float = 0.25
+    undecodable: float = 0.05
+    consonants: float = 0.15
     perplexity_ratio: float = 8.0
     level_share: float = 1 / 3
     window_pieces: int = 120
@@ -95,12 +103,17 @@ def judge(
         return Verdict(COLLAPSED, "nothing written" if letters is None else "no letter or digit")
     if letters < limits.letters and len("".join(text.split())) >= limits.shortest_characters:
         return Verdict(COLLAPSED, f"{letters:.0%} letters and digits")
+    if (undecodable := undecodable_share(text)) >= limits.undecodable:
+        return Verdict(COLLAPSED, f"{undecodable:.0%} is no text but bytes")
     stutter, stuck = stutter_shares(text)
     if stuck >= limits.stuck:
         return Verdict(COLLAPSED, f"{stuck:.0%} is something short, over and over")
     repetition = piece_repetition(text, limits.window_pieces, limits.shortest_pieces)
     if repetition >= limits.repetition_3_collapsed:
         return Verdict(COLLAPSED, f"{repetition:.0%} of its threes of words stood there before")
+    consonants = consonant_share(text, limits.shortest_characters)
+    if consonants >= limits.consonants:
+        return Verdict(COLLAPSED, f"{consonants:.0%} of its letters are rows of consonants")
     if perplexity_ratio is not None and perplexity_ratio >= limits.perplexity_ratio:
         return Verdict(
             COLLAPSED, f"{perplexity_ratio:.3g} times the perplexity of the uncut subject's texts"
@@ -131,6 +144,23 @@ def letters_share(text: str) -> float | None:
     """Letters and digits among all that is not space; None where there is only space."""
     visible = "".join(text.split())
     return sum(map(str.isalnum, visible)) / len(visible) if visible else None
+
+
+def undecodable_share(text: str) -> float:
+    """Signs for bytes that are no UTF-8 among all that is not space; those at the end left out."""
+    visible = "".join(text.split()).rstrip(_NO_TEXT)
+    return visible.count(_NO_TEXT) / len(visible) if visible else 0.0
+
+
+def consonant_share(text: str, fewest_letters: int) -> float:
+    """Latin letters in rows of five consonants or more among all Latin letters without accents.
+
+    0 where there are fewer letters than `fewest_letters`.
+    """
+    letters = sum(char.isascii() and char.isalpha() for char in text)
+    if letters < fewest_letters:
+        return 0.0
+    return sum(len(row) for row in _CONSONANTS.findall(text)) / letters
 
 
 def piece_repetition(text: str, window_pieces: int, shortest_pieces: int) -> float:

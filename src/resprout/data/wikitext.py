@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resprout.data.held_out import HeldOut, of_texts
+from resprout.data.reachable import hub_or_cache
 from resprout.hints import first_line
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _from_hub() -> list[str]:
     from datasets import load_dataset  # type: ignore[import-untyped]
 
     try:
-        return list(load_dataset(*HUB_DATA, split="test")["page"])
+        with hub_or_cache(HUB_DATA[0]):
+            return list(load_dataset(*HUB_DATA, split="test")["page"])
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         raise ValueError(
             f"data: {NAME!r} is not to be had from the Hub ({first_line(error)}); give task_data, "

@@ -17,7 +17,7 @@ from resprout.models.biogpt.linear import Linear
 _LOGITS_AT_ONCE = 2**18
 # Bytes of fp32 logits that one forward pass may make; the windows of a batch follow from it.
 LOGITS_BYTES = 2**28
-_ROWS = 64  # of hidden states that a head's logits are made of at a time
+_ROWS = 512  # of hidden states that a head's logits are made of at a time: fewer multiply slowly
 _TRIED = 8  # tokens on which a head is tried out
 _TOLERANCE = 1e-3
 

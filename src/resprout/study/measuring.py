@@ -10,17 +10,20 @@ from transformers import PreTrainedModel
 from resprout.measure.energy import EnergyOptions, measure_energy
 from resprout.measure.figure import Measured
 from resprout.measure.held_out_loss import LossOptions, measure_loss
-from resprout.measure.speed import SpeedOptions, measure_speed
+from resprout.measure.speed import SpeedOptions, check_speed, measure_speed
 from resprout.measure.stage import stage
 from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, measure_text
+from resprout.study.checks import shape_of
 from resprout.study.points import Point, digest
 from resprout.study.spec import StudySpec
 from resprout.study.spec_measures import TextSpec
 from resprout.study.subjects import Grown, Subjects
 
 UNCUT = "uncut"
+
+Notice = Callable[[str], None]
 
 
 def tasks_of(spec: StudySpec) -> TaskPlan | None:
@@ -38,10 +41,10 @@ def tasks_of(spec: StudySpec) -> TaskPlan | None:
         request = TaskRequest(names, part.limit, folder, part.batch_size or 1, part.shots)
         return plan_tasks(request)
     except ValueError as error:
-        said = str(error).removeprefix("tasks: ")
-        raise ValueError(
-            f"tasks.{said}" if said == str(error) else f"tasks.names: {said}"
-        ) from error
+        # What the command calls `--tasks` and `--task-data` are fields here.
+        option, _, said = str(error).partition(": ")
+        field = {"tasks": "names", "task_data": "data"}.get(option, option)
+        raise ValueError(f"tasks.{field}: {said}") from error
 
 
 def text_options(text: TextSpec, seed: int) -> TextOptions:
@@ -58,6 +61,21 @@ def text_options(text: TextSpec, seed: int) -> TextOptions:
 def speed_options(spec: StudySpec) -> SpeedOptions:
     """A study's workloads."""
     return SpeedOptions(**(spec.speed.model_dump() if spec.speed is not None else {}))
+
+
+def check_workloads(spec: StudySpec, device: torch.device, notice: Notice) -> None:
+    """Refuse workloads that a subject has no room for, or the device no means.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if not {"speed", "energy"} & set(spec.measures):
+        return
+    for subject in spec.subjects:
+        try:
+            check_speed(shape_of(subject), speed_options(spec), device, notice)
+        except ValueError as error:
+            raise ValueError(f"speed.{error} (subject {subject.name!r})") from error
 
 
 class Measuring:

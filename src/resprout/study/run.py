@@ -17,7 +17,7 @@ from resprout.pruning.protocols import protocol as protocol_named
 from resprout.study.checks import check_subjects
 from resprout.study.counts import parameter_counts
 from resprout.study.environment import environment
-from resprout.study.measuring import Measuring, tasks_of
+from resprout.study.measuring import Measuring, check_workloads, tasks_of
 from resprout.study.points import RECORD_FORMAT, Point, plan
 from resprout.study.spec import StudySpec
 from resprout.study.store import Store, failed_measures
@@ -52,6 +52,7 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
         ValueError: the study cannot be run (subjects, folder); nothing was trained then.
     """
     check_subjects(spec)
+    check_workloads(spec, device, notice)
     tasks = tasks_of(spec)
     store = Store(folder)
     store.check_writable(spec.study)

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from resprout.data.reachable import hub_or_cache
+from resprout.data.wikitext import HUB_DATA
 from resprout.hints import first_line
 from resprout.measure.figure import Measured
 from resprout.measure.tasks import harness, kept, local, results
@@ -59,7 +62,11 @@ def run_tasks(
     lm: Any = None
     records, failed = {}, {}
     data_folder = None if plan.request.task_data is None else Path(plan.request.task_data)
-    with harness.own_random_state(model.device), tables_for(plan.wanted, data_folder):
+    with (
+        harness.own_random_state(model.device),
+        tables_for(plan.wanted, data_folder),
+        ExitStack() as hub,
+    ):
         for number, one in enumerate(plan.wanted, 1):
             place = f"{one.name} ({number} of {len(plan.wanted)})"
             made_from = identity(plan, one, model, tokenizer, model_digest)
@@ -70,6 +77,8 @@ def run_tasks(
                 continue
             try:
                 if lm is None:
+                    if data_folder is None:
+                        hub.enter_context(hub_or_cache(HUB_DATA[0]))
                     lm = harness.evaluator(model, tokenizer, plan.request.batch_size)
                 model.eval()
                 record, rows_kept = _run_one(plan, one, lm)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from resprout.study.evaluation_results import Results
 
 _COLUMNS = 160
+_WIDE = 120  # from here on a row holds all columns
+_UNIT = 10  # wide enough for each word of a unit
+_WHOLE, _WHOLE_NARROW = 1e9, 1e6  # numbers up to here are written out
 
 
 def show(results: "Results") -> None:
@@ -18,19 +21,13 @@ def show(results: "Results") -> None:
     for model in results.models:
         cut = f", {model['percentage']:g} % by {model['method']}" if model["method"] else ""
         to.print(f"{model['name']} ({model['model']}{cut})", soft_wrap=True)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for heading in ("figure", "value", "95 % interval", "unit", "items"):
-            right = heading in ("value", "items")
-            table.add_column(
-                heading, justify="right" if right else "left", no_wrap=heading != "unit"
-            )
-        for measure, found in model["measures"].items():
-            if "failed" in found:
-                table.add_row(measure, "failed", "", found["failed"], "")
-                continue
-            for name, figure in found["figures"].items():
-                table.add_row(f"{measure}/{name}", *_cells(figure))
-        to.print(table)
+        if to.width >= _WIDE:
+            to.print(_wide(model["measures"]))
+        else:
+            table, absent = _narrow(model["measures"])
+            to.print(table)
+            for line in absent:
+                to.print(line, soft_wrap=True)
         verdicts = model["measures"].get("text", {}).get("verdicts")
         if verdicts is not None:
             to.print(f"its texts: {verdict_words(verdicts)}", soft_wrap=True)
@@ -44,11 +41,58 @@ def show(results: "Results") -> None:
         to.print(f"written: {path}", soft_wrap=True)
 
 
-def _cells(figure: dict[str, Any]) -> tuple[str, str, str, str]:
+def _wide(measures: dict[str, Any]) -> Table:
+    """A row per figure, all that is known of it."""
+    table = _empty("figure", "value", "95 % interval", "unit", "items")
+    for measure, found in measures.items():
+        if "failed" in found:
+            table.add_row(measure, "failed", "", found["failed"], "")
+            continue
+        for name, figure in found["figures"].items():
+            table.add_row(f"{measure}/{name}", *_cells(figure))
+    return table
+
+
+def _narrow(measures: dict[str, Any]) -> tuple[Table, list[str]]:
+    """The same for a terminal of usual width: in groups, without items; reasons come as lines."""
+    table = _empty("figure", "value", "95 % interval", "unit")
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+    table.columns[-1].min_width = _UNIT
+    absent: dict[str, str] = {}
+    group = None
+    for measure, found in measures.items():
+        if "failed" in found:
+            table.add_row(measure, "failed", "", "")
+            absent[found["failed"]] = measure
+            continue
+        for name, figure in found["figures"].items():
+            *place, own = name.removesuffix("/ratio").split("/")
+            own += "/ratio" if name.endswith("/ratio") else ""
+            if len(place) < 2:  # a task and its metric stay together
+                place, own = [], name
+            if group != (group := [measure, *place]):
+                table.add_row(f"{measure} {'/'.join(place)}")
+            value, interval, unit, _ = _cells(figure, _WHOLE_NARROW)
+            if figure["value"] is None:
+                absent.setdefault(unit, f"{measure}/{name}")
+                unit = ""
+            table.add_row(f"  {own}", value, interval, unit)
+    return table, [f"{name}: {reason}" for reason, name in absent.items()]
+
+
+def _empty(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        right = heading in ("value", "items")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "unit")
+    return table
+
+
+def _cells(figure: dict[str, Any], whole: float = _WHOLE) -> tuple[str, str, str, str]:
     if figure["value"] is None:
         return "none", "", figure["reason"], str(figure["items"])
     low_high = figure["ci95"]
-    interval = "" if low_high is None else f"{number(low_high[0])} to {number(low_high[1])}"
+    interval = "" if low_high is None else " to ".join(number(end, whole) for end in low_high)
     return number(figure["value"]), interval, figure["unit"], f"{figure['items']:,}"
 
 
@@ -60,9 +104,9 @@ def verdict_words(verdicts: dict[str, Any]) -> str:
     return f"{verdicts['all']}{but}; judged by {verdicts['basis']}"
 
 
-def number(value: float) -> str:
-    """Four digits that tell, without a power of ten where that can be read."""
-    if value != 0 and not 1e-4 <= abs(value) < 1e9:
+def number(value: float, whole: float = _WHOLE) -> str:
+    """Four digits that tell, without a power of ten where that can be read, below `whole`."""
+    if value != 0 and not 1e-4 <= abs(value) < whole:
         return f"{value:.3e}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"

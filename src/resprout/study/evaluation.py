@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from resprout.hints import first_line
 from resprout.measure.energy import measure_energy
 from resprout.measure.figure import Measured
 from resprout.measure.held_out_loss import measure_loss
@@ -90,7 +91,7 @@ class Evaluation:
             with stage(stages, measure, plan.device):
                 document["measured"] = work(subject, model).as_json()
         except Exception as error:  # one measure's failure must not lose the others
-            document["failed"] = f"{type(error).__name__}: {error}"
+            document["failed"] = f"{type(error).__name__}: {first_line(error)}"
         seconds = time.perf_counter() - began
         document |= {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from resprout.hints import first_line
 from resprout.measure.energy import EnergyOptions, measure_energy
 from resprout.measure.figure import Measured
 from resprout.measure.held_out_loss import LossOptions, measure_loss
@@ -144,7 +145,7 @@ class Measuring:
             with stage(self.stages, name, self.device):
                 self.measures[name] = work()
         except Exception as error:
-            self.measures[name] = {"failed": f"{type(error).__name__}: {error}"}
+            self.measures[name] = {"failed": f"{type(error).__name__}: {first_line(error)}"}
 
     def _text(self, model: PreTrainedModel) -> Measured:
         assert self.spec.text is not None

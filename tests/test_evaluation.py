@@ -102,6 +102,10 @@ def test_every_measure_of_a_model_and_its_cut(whole, smaller, piqa, text_folder,
     ]
     assert ratio["ci95"] is not None
 
+    for name in ("whole", "smaller"):  # what is compared is exact
+        kept = read(out / "models" / name / "loss.json")
+        assert kept["measured"]["precision"]["precision"] == "fp32"
+        assert kept["identity"]["options"]["precision"] == "fp32"
     compared = results["comparisons"]["smaller"]
     nats = [read(out / "models" / n / "loss.json")["measured"] for n in ("smaller", "whole")]
     expected = paired_difference(

@@ -161,6 +161,9 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
             asked.shots,
         )
         tasks = plan_tasks(request)
+    if len(models) > 1 and asked.loss.precision == "auto":
+        # A paired interval can be narrower than a loss's own: what is compared is exact.
+        asked = replace(asked, loss=replace(asked.loss, precision="fp32"))
     if "loss" in measures and asked.data != WIKITEXT:
         asked = replace(asked, loss=_common_window(asked.loss, list(configs.values())))
     subjects: list[Subject] = []

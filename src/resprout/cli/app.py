@@ -1,5 +1,6 @@
 """The application that the commands join, and how a user's mistake ends."""
 
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -19,6 +20,21 @@ def option(name: str, told: str, *others: str, show_default: bool = True) -> Any
     """An option in both spellings: as published (`--max_lr`) and as usual (`--max-lr`)."""
     spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}", *others])
     return typer.Option(*spellings, help=told, show_default=show_default)
+
+
+def unset(name: str, told: str, *others: str) -> Any:
+    """The same for an option that is None where it is not given: its default stands elsewhere."""
+    return option(name, told, *others, show_default=False)
+
+
+def tell(line: str) -> None:
+    """What the user might not expect, on standard error."""
+    print(f"resprout: {line}", file=sys.stderr, flush=True)
+
+
+def same_again() -> str:
+    """The command as it was given, to be typed again."""
+    return shlex.join(["resprout", *sys.argv[1:]])
 
 
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]

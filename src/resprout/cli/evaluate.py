@@ -1,17 +1,12 @@
 """`resprout eval`: measure models."""
 
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from resprout.cli.app import Device, app, option
-
-
-def _option(name: str, told: str, *others: str) -> Any:
-    return option(name, told, *others, show_default=False)
+from resprout.cli.app import Device, app, option, same_again, tell, unset
 
 
 # Not given = None, where the default stands with the measure.
@@ -20,7 +15,7 @@ def evaluate(
     models: Annotated[
         list[str], typer.Argument(help="model folders, Hub ids, checkpoints x.pt or sizes")
     ],
-    out: Annotated[Path, _option("out", "the folder to write; give it again to go on", "-o")],
+    out: Annotated[Path, unset("out", "the folder to write; give it again to go on", "-o")],
     measures: Annotated[
         str | None,
         typer.Option(
@@ -39,7 +34,7 @@ def evaluate(
     ] = "stdlib",
     held_out: Annotated[
         float | None,
-        _option("held_out", "share of its documents (all; 0.02 of stdlib, 0.005 of installed)"),
+        unset("held_out", "share of its documents (all; 0.02 of stdlib, 0.005 of installed)"),
     ] = None,
     text_field: Annotated[
         str, option("text_field", "of JSON lines, Parquet and Hub data sets")
@@ -58,7 +53,7 @@ def evaluate(
         str | None, typer.Option(help="glu13, standard, or lm-eval's names, comma-separated")
     ] = None,
     task_data: Annotated[
-        Path | None, _option("task_data", "folder TASK/SPLIT.jsonl with the tasks' rows (the Hub)")
+        Path | None, unset("task_data", "folder TASK/SPLIT.jsonl with the tasks' rows (the Hub)")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="the first so many items of each task (all)")
@@ -67,14 +62,14 @@ def evaluate(
         int | None, typer.Option(help="examples before each question (the task's)")
     ] = None,
     batch_size: Annotated[
-        int | None, _option("batch_size", "rows per forward pass of tasks (1, as lm-eval)")
+        int | None, unset("batch_size", "rows per forward pass of tasks (1, as lm-eval)")
     ] = None,
     batches: Annotated[str | None, typer.Option(help="of the speed, e.g. 1,8 (1,8)")] = None,
     prompt_tokens: Annotated[
-        str | None, _option("prompt_tokens", "lengths of the prompts that are timed (32)")
+        str | None, unset("prompt_tokens", "lengths of the prompts that are timed (32)")
     ] = None,
     new_tokens: Annotated[
-        str | None, _option("new_tokens", "how many follow, e.g. 20,50,150 (20,50,150)")
+        str | None, unset("new_tokens", "how many follow, e.g. 20,50,150 (20,50,150)")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="timed runs of each (5)")] = None,
     warmup: Annotated[int | None, typer.Option(help="runs before them, not timed (2)")] = None,
@@ -82,17 +77,17 @@ def evaluate(
         str | None, typer.Option(help="of the decode step: off, compile, cuda-graphs (off)")
     ] = None,
     idle_seconds: Annotated[
-        float | None, _option("idle_seconds", "over which idle power is measured")
+        float | None, unset("idle_seconds", "over which idle power is measured")
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(help="of the text: twelve, five, or a .json or .yaml file (twelve)"),
     ] = None,
     text_tokens: Annotated[
-        int | None, _option("text_tokens", "new tokens per text (120, or what the context leaves)")
+        int | None, unset("text_tokens", "new tokens per text (120, or what the context leaves)")
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="of the text, 0 = greedy (0.7)")] = None,
-    top_k: Annotated[int | None, _option("top_k", "of the text, 0 = all (40)")] = None,
+    top_k: Annotated[int | None, unset("top_k", "of the text, 0 = all (40)")] = None,
     seeds: Annotated[str | None, typer.Option(help="of the texts, e.g. 0,1,2 (0)")] = None,
     name: Annotated[
         str | None, typer.Option(help="of NAME_results.csv (the first model's)")
@@ -121,15 +116,14 @@ def evaluate(
 
     from resprout.study.evaluation_plan import plan_evaluation
 
-    plan = plan_evaluation(asked, _tell)
+    plan = plan_evaluation(asked, tell)
 
     from resprout.study.evaluation import evaluate as carry_out
 
     try:
-        results = carry_out(plan, _tell)
+        results = carry_out(plan, tell)
     except KeyboardInterrupt:
-        again = shlex.join(["resprout", *sys.argv[1:]])
-        print(f"\nstopped; what was measured is kept. To continue: {again}", file=sys.stderr)
+        print(f"\nstopped; what was measured is kept. To continue: {same_again()}", file=sys.stderr)
         raise typer.Exit(130) from None
 
     from resprout.cli.evaluation_table import show
@@ -139,7 +133,3 @@ def evaluate(
         print(f"failed: {what}: {reason}", file=sys.stderr)
     if results.failures:
         raise typer.Exit(1)
-
-
-def _tell(line: str) -> None:
-    print(f"resprout: {line}", file=sys.stderr, flush=True)

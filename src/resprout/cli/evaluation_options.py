@@ -3,20 +3,21 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resprout.cli.generate import refuse_missing
 from resprout.measure.names import read_measures
 
 if TYPE_CHECKING:
     from resprout.study.evaluation_plan import Asked
 
-# Which options belong to which measure; those of the house's own names come first.
+_WORKLOADS = ("batches", "prompt_tokens", "new_tokens", "repeats", "warmup", "compile")
+# Which options belong to which measure.
 _OF = {
     "loss": ("held_out", "window", "stride", "precision"),
     "tasks": ("tasks", "limit", "shots", "batch_size"),
-    "speed": ("batches", "prompt_tokens", "new_tokens", "repeats", "warmup", "compile"),
+    "speed": _WORKLOADS,
     "text": ("prompts", "text_tokens", "temperature", "top_k", "seeds"),
-    "energy": ("batches", "prompt_tokens", "new_tokens", "repeats", "warmup", "compile",
-               "idle_seconds"),
-}  # fmt: skip
+    "energy": (*_WORKLOADS, "idle_seconds"),
+}
 _LISTS = ("batches", "prompt_tokens", "new_tokens", "seeds")
 
 
@@ -39,7 +40,8 @@ def asked_of(given: dict[str, Any]) -> "Asked":
         if given[name] is not None:
             given[name] = _whole_numbers(name, given[name])
     given["models"] = tuple(given["models"])
-    _refuse_missing(given["models"])
+    for model in given["models"]:
+        refuse_missing(model)
 
     from resprout.measure.energy import EnergyOptions
     from resprout.measure.held_out_loss import LossOptions
@@ -53,7 +55,7 @@ def asked_of(given: dict[str, Any]) -> "Asked":
         values = {name: given.pop(name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
-    speed = SpeedOptions(**taken(*_OF["speed"]))
+    speed = SpeedOptions(**taken(*_WORKLOADS))
     loss = LossOptions(**taken("window", "stride", "precision"))
     energy = EnergyOptions(**taken("idle_seconds"))
     texts = taken(*_OF["text"])
@@ -75,11 +77,3 @@ def _whole_numbers(name: str, text: str) -> tuple[int, ...]:
         raise ValueError(
             f"{name}: got {text!r}, allowed are whole numbers, comma-separated"
         ) from None
-
-
-def _refuse_missing(models: tuple[str, ...]) -> None:
-    """A name that can only be a path is looked for at once: transformers takes seconds."""
-    from resprout.cli.generate import refuse_missing
-
-    for model in models:
-        refuse_missing(model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resprout.cli.app import Device, app, option
+from resprout.cli.app import Device, app, option, tell
 
 if TYPE_CHECKING:
     from resprout.models.generation import Writer
@@ -75,9 +75,9 @@ def generate(
 
         from resprout.models.generation import Writer
 
-        writer = Writer(model, tokenizer, revision, device, dtype, _tell)
+        writer = Writer(model, tokenizer, revision, device, dtype, tell)
         if seed is None and temperature > 0 and sys.stderr.isatty():
-            _tell(f"seed {sampling.seed}")
+            tell(f"seed {sampling.seed}")
         if prompt is not None:
             _continue(writer, prompt, sampling)
         else:
@@ -93,10 +93,6 @@ def refuse_missing(model: str) -> None:
         raise ValueError(f"model: there is no file or folder {model!r}")
 
 
-def _tell(line: str) -> None:
-    print(f"resprout: {line}", file=sys.stderr, flush=True)
-
-
 def _show(piece: str) -> None:
     print(piece, end="", flush=True)
 
@@ -107,7 +103,7 @@ def _continue(writer: "Writer", prompt: str, sampling: "Sampling") -> None:
     ids, new_tokens = writer.encode(prompt, sampling)
     writer.load()
     if new_tokens < (sampling.max_tokens or DEFAULT_MAX_TOKENS):
-        _tell(f"at most {new_tokens} new tokens: no more fit the model's context")
+        tell(f"at most {new_tokens} new tokens: no more fit the model's context")
     try:
         _show(prompt)
         writer.write(ids, new_tokens, sampling, _show)

@@ -6,11 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.app import Device, app, option
-
-
-def _option(name: str, told: str, *others: str) -> Any:
-    return option(name, told, *others, show_default=False)
+from resprout.cli.app import Device, app, option, tell, unset
 
 
 # Not given = None, where the default stands in `recover`.
@@ -20,13 +16,13 @@ def prune(
         str, typer.Argument(help="a model folder, a Hub id, a published checkpoint x.pt, or a size")
     ],
     method: Annotated[str, typer.Option(help="as `resprout methods` lists them; also 2:4")],
-    out: Annotated[Path, _option("out", "the folder to make, new or empty", "-o")],
+    out: Annotated[Path, unset("out", "the folder to make, new or empty", "-o")],
     amount: Annotated[
         float | None, typer.Option(help="fraction of the prunable units to cut, 0 to 1")
     ] = None,
     expansion_rate: Annotated[
         float | None,
-        _option("expansion_rate", "instead: neurons of an MLP that stay, in % of the width"),
+        unset("expansion_rate", "instead: neurons of an MLP that stay, in % of the width"),
     ] = None,
     cut: Annotated[
         str, typer.Option(help="mask: weights held at zero; remove: tensors really smaller")
@@ -35,7 +31,7 @@ def prune(
         str | None, typer.Option(help="global, per_layer, per_row, n:m; default the method's")
     ] = None,
     round_to: Annotated[
-        int | None, _option("round_to", "neurons that stay, down to a multiple of this")
+        int | None, unset("round_to", "neurons that stay, down to a multiple of this")
     ] = None,
     head_unit: Annotated[
         str, option("head_unit", "group: a key-value group with its query heads; query: one head")
@@ -56,24 +52,24 @@ def prune(
     protocol: Annotated[str, typer.Option(help="fair or paper: which weights may go")] = "fair",
     dead_threshold: Annotated[
         float | None,
-        _option("dead_threshold", "a unit with more than this share of zeros goes whole"),
+        unset("dead_threshold", "a unit with more than this share of zeros goes whole"),
     ] = None,
     dead_unit: Annotated[
-        str | None, _option("dead_unit", "which unit can die; default BioGPT's neuron")
+        str | None, unset("dead_unit", "which unit can die; default BioGPT's neuron")
     ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="wanda: on what the blocks already cut put out")
     ] = False,
     recover_steps: Annotated[
-        int | None, _option("recover_steps", "train so long, what was cut held at zero")
+        int | None, unset("recover_steps", "train so long, what was cut held at zero")
     ] = None,
     tokens: Annotated[
         Path | None, typer.Option(help="to recover on: a folder that `resprout prepare` made")
     ] = None,
     learning_rate: Annotated[
-        float | None, _option("learning_rate", "highest, of recovery (1e-4)")
+        float | None, unset("learning_rate", "highest, of recovery (1e-4)")
     ] = None,
-    batch_windows: Annotated[int | None, _option("batch_windows", "windows per step (4)")] = None,
+    batch_windows: Annotated[int | None, unset("batch_windows", "windows per step (4)")] = None,
     window: Annotated[
         int | None, typer.Option(help="tokens per window (the model's positions, up to 1024)")
     ] = None,
@@ -94,7 +90,7 @@ def prune(
     ] = False,
     temperature: Annotated[float | None, typer.Option(help="of the distillation (2)")] = None,
     distillation_weight: Annotated[
-        float | None, _option("distillation_weight", "of its part in the loss, 0 to 1 (0.5)")
+        float | None, unset("distillation_weight", "of its part in the loss, 0 to 1 (0.5)")
     ] = None,
     sparse: Annotated[
         bool, typer.Option("--sparse", help="store what is kept and a bit per weight, no zeros")
@@ -114,7 +110,7 @@ def prune(
     from resprout.study.cut_plan import Asked, plan_cut
     from resprout.study.single_cut import carry_out
 
-    plan = plan_cut(Asked(**given), _tell)
+    plan = plan_cut(Asked(**given), tell)
 
     from torch import OutOfMemoryError
 
@@ -159,10 +155,6 @@ def methods() -> None:
         "behind the name (wanda-2:4) or alone (2:4, which is magnitude-2:4); the amount follows "
         "from it."
     )
-
-
-def _tell(line: str) -> None:
-    print(f"resprout: {line}", file=sys.stderr, flush=True)
 
 
 class _Bar:

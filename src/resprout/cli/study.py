@@ -1,13 +1,12 @@
 """`resprout run`, `resprout report` and `resprout curves`."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resprout.cli.app import Device, app
+from resprout.cli.app import Device, app, same_again
 
 
 @app.command()
@@ -37,8 +36,7 @@ def run(
     try:
         outcome = run_study(spec, folder, place, notice=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        again = shlex.join(["resprout", *sys.argv[1:]])
-        print(f"\nstopped; finished points are kept. To continue: {again}", file=sys.stderr)
+        print(f"\nstopped; finished points are kept. To continue: {same_again()}", file=sys.stderr)
         raise typer.Exit(130) from None
     for where, reason in outcome.failures.items():
         print(f"failed: {where}: {reason}", file=sys.stderr)

@@ -6,11 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.app import app, option
-
-
-def _option(name: str, told: str, *others: str) -> Any:
-    return option(name, told, *others, show_default=False)
+from resprout.cli.app import app, unset
 
 
 # Not given = None, so that the defaults stand in one place (`train.request`), which help must not
@@ -18,113 +14,109 @@ def _option(name: str, told: str, *others: str) -> Any:
 @app.command()
 def train(
     data_dir: Annotated[
-        Path | None, _option("data_dir", "a folder that `resprout prepare` made (data)")
+        Path | None, unset("data_dir", "a folder that `resprout prepare` made (data)")
     ] = None,
     out_dir: Annotated[
-        Path | None, _option("out_dir", "the run's folder (checkpoints)", "--out", "-o")
+        Path | None, unset("out_dir", "the run's folder (checkpoints)", "--out", "-o")
     ] = None,
     model: Annotated[
         str | None,
-        _option(
+        unset(
             "model",
             "a size (biogpt-294m, llama-30m, ...), gpt2, or a trained model to train on",
         ),
     ] = None,
-    revision: Annotated[str | None, _option("revision", "of a Hub model")] = None,
+    revision: Annotated[str | None, unset("revision", "of a Hub model")] = None,
     target_tokens: Annotated[
-        int | None, _option("target_tokens", "tokens to train on (2000000000)")
+        int | None, unset("target_tokens", "tokens to train on (2000000000)")
     ] = None,
     block_size: Annotated[
-        int | None, _option("block_size", "tokens per window (1024, or the model's limit)")
+        int | None, unset("block_size", "tokens per window (1024, or the model's limit)")
     ] = None,
     batch_size: Annotated[
-        int | None, _option("batch_size", "windows per forward pass and process (4)")
+        int | None, unset("batch_size", "windows per forward pass and process (4)")
     ] = None,
     grad_accum: Annotated[
-        int | None, _option("grad_accum", "forward passes per optimiser step (8)")
+        int | None, unset("grad_accum", "forward passes per optimiser step (8)")
     ] = None,
     max_lr: Annotated[
-        float | None, _option("max_lr", "highest learning rate, after warm-up (6e-4)")
+        float | None, unset("max_lr", "highest learning rate, after warm-up (6e-4)")
     ] = None,
     min_lr: Annotated[
-        float | None, _option("min_lr", "learning rate at the end of the cosine (6e-5)")
+        float | None, unset("min_lr", "learning rate at the end of the cosine (6e-5)")
     ] = None,
     warmup_steps: Annotated[
-        int | None, _option("warmup_steps", "steps of linear warm-up (500)")
+        int | None, unset("warmup_steps", "steps of linear warm-up (500)")
     ] = None,
-    weight_decay: Annotated[
-        float | None, _option("weight_decay", "on matrices alone (0.1)")
-    ] = None,
+    weight_decay: Annotated[float | None, unset("weight_decay", "on matrices alone (0.1)")] = None,
     grad_clip: Annotated[
-        float | None, _option("grad_clip", "largest global gradient norm (1.0)")
+        float | None, unset("grad_clip", "largest global gradient norm (1.0)")
     ] = None,
     order: Annotated[
         str | None,
-        _option("order", "shuffle: each window once per epoch; random: as published (shuffle)"),
+        unset("order", "shuffle: each window once per epoch; random: as published (shuffle)"),
     ] = None,
-    seed: Annotated[int | None, _option("seed", "of start values and of the order (0)")] = None,
+    seed: Annotated[int | None, unset("seed", "of start values and of the order (0)")] = None,
     soma_ffn_expansion: Annotated[
         float | None,
-        _option("soma_ffn_expansion", "of a BioGPT: width of the soma's FFN over D (3)"),
+        unset("soma_ffn_expansion", "of a BioGPT: width of the soma's FFN over D (3)"),
     ] = None,
     n_passes: Annotated[
-        int | None, _option("n_passes", "of a BioGPT: 1, or 2 with feedback (1)")
+        int | None, unset("n_passes", "of a BioGPT: 1, or 2 with feedback (1)")
     ] = None,
     init: Annotated[
-        str | None, _option("init", "of a BioGPT: start values, published or scaled (published)")
+        str | None, unset("init", "of a BioGPT: start values, published or scaled (published)")
     ] = None,
     log_interval: Annotated[
-        int | None, _option("log_interval", "steps between lines of the log (10)")
+        int | None, unset("log_interval", "steps between lines of the log (10)")
     ] = None,
     eval_interval: Annotated[
         int | None,
-        _option("eval_interval", "steps between validations, each with a checkpoint (500)"),
+        unset("eval_interval", "steps between validations, each with a checkpoint (500)"),
     ] = None,
     eval_tokens: Annotated[
         int | None,
-        _option(
+        unset(
             "eval_tokens", "held-out tokens of a validation, the same each time; 0 = all (262144)"
         ),
     ] = None,
     keep_checkpoints: Annotated[
-        int | None, _option("keep_checkpoints", "the last so many stay (2)")
+        int | None, unset("keep_checkpoints", "the last so many stay (2)")
     ] = None,
     checkpoint_minutes: Annotated[
-        float | None, _option("checkpoint_minutes", "a checkpoint at least so often (15)")
+        float | None, unset("checkpoint_minutes", "a checkpoint at least so often (15)")
     ] = None,
     precision: Annotated[
-        str | None, _option("precision", "auto (bf16 on a GPU, fp32 on a CPU), bf16, fp32")
+        str | None, unset("precision", "auto (bf16 on a GPU, fp32 on a CPU), bf16, fp32")
     ] = None,
     gradient_checkpointing: Annotated[
-        str | None, _option("gradient_checkpointing", "auto (where memory demands it), on, off")
+        str | None, unset("gradient_checkpointing", "auto (where memory demands it), on, off")
     ] = None,
     sharding: Annotated[
         str | None,
-        _option("sharding", "of several processes: ddp (whole model in each), fsdp (FSDP2) (ddp)"),
+        unset("sharding", "of several processes: ddp (whole model in each), fsdp (FSDP2) (ddp)"),
     ] = None,
     device: Annotated[
-        str | None, _option("device", "auto (a GPU if there is one), cpu, cuda")
+        str | None, unset("device", "auto (a GPU if there is one), cpu, cuda")
     ] = None,
     timing_steps: Annotated[
-        int | None, _option("timing_steps", "steps of a timing test (50)")
+        int | None, unset("timing_steps", "steps of a timing test (50)")
     ] = None,
     report_to: Annotated[
-        list[str] | None, _option("report_to", "tensorboard, trackio, wandb, ...; may be repeated")
+        list[str] | None, unset("report_to", "tensorboard, trackio, wandb, ...; may be repeated")
     ] = None,
     from_scratch: Annotated[
-        bool, _option("from_scratch", "take only the shape of a trained model")
+        bool, unset("from_scratch", "take only the shape of a trained model")
     ] = False,
-    compile: Annotated[bool, _option("compile", "by torch.compile")] = False,
+    compile: Annotated[bool, unset("compile", "by torch.compile")] = False,
     export_pt: Annotated[
-        bool, _option("export_pt", "also write biogpt_final.pt, as the published program does")
+        bool, unset("export_pt", "also write biogpt_final.pt, as the published program does")
     ] = False,
-    resume: Annotated[
-        bool, _option("resume", "go on where a run was stopped (done anyway)")
-    ] = False,
-    start_over: Annotated[bool, _option("start_over", "remove the run that out_dir holds")] = False,
+    resume: Annotated[bool, unset("resume", "go on where a run was stopped (done anyway)")] = False,
+    start_over: Annotated[bool, unset("start_over", "remove the run that out_dir holds")] = False,
     timing_test: Annotated[
         bool,
-        _option(
+        unset(
             "timing_test", "train a few steps, say how fast and how long it will take, keep nothing"
         ),
     ] = False,

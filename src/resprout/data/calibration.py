@@ -21,7 +21,7 @@ from resprout.data import tokenizer as bpe
 from resprout.data.encoder import Encoder
 from resprout.data.listing import Files
 from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS
-from resprout.data.sources import HUB_PREFIX, find_source
+from resprout.data.sources import find_source, refuse_unreadable
 from resprout.data.tokens import TokenSet
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ READ_TIMES = 4
 PREPARED = "train.bin"
 
 _DIGEST_CHARACTERS = 16
-_FAULTS = ("corrupt", "no_text", "undecodable")
 _Ids = NDArray[np.integer[Any]]
 
 
@@ -189,12 +188,9 @@ def _read(
         files = [found.files[i] for i in generator.permutation(len(found.files))]
         found = Files(found.description, files, found.field, found.sampled)
     parts, tokens = [], 0
-    # As elsewhere: what is the user's own must be readable, of large collections nearly all is.
-    own = source not in ("installed", "pile") and not source.startswith(HUB_PREFIX)
     for batch in encoder.batches(found.pieces(None), held_out=0):
         for _, skipped in batch.skipped:
-            if own and skipped.reason in _FAULTS:
-                raise ValueError(f"source: {skipped.where}: {skipped.reason.replace('_', ' ')}")
+            refuse_unreadable(source, skipped)
         ids, counts = encoder.encode_batch(batch)
         if not has_end:
             ids = np.delete(ids, np.cumsum(counts)[[piece.last for piece in batch.pieces]] - 1)

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from resprout.data.encoder import Encoder
 from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS, Piece
-from resprout.data.sources import DEFAULT_FIELD, HUB_PREFIX, find_source, is_held_out
+from resprout.data.sources import DEFAULT_FIELD, find_source, is_held_out, refuse_unreadable
 from resprout.data.tokens import MANIFEST, TokenSet
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Of these only a share is held out, as studies do by default: they are large, and the rest is what
 # models here are grown on. All other text is taken whole.
 SHARES = {"stdlib": 0.02, "installed": 0.005}
-_FAULTS = ("corrupt", "no_text", "undecodable")
 
 Ids = NDArray[np.int64]
 
@@ -224,14 +223,11 @@ def of_tokens(
 
 def _documents(source: str, share: float, text_field: str) -> Iterator[str]:
     """The texts of a source's held-out documents, whole."""
-    own = source not in ("installed", "pile") and not source.startswith(HUB_PREFIX)
     parts: list[str] = []
     try:
         for item in find_source(source, text_field).pieces(None):
             if not isinstance(item, Piece):
-                # The user's own must be readable; of large collections nearly all is.
-                if own and item.reason in _FAULTS:
-                    raise ValueError(f"source: {item.where}: {item.reason.replace('_', ' ')}")
+                refuse_unreadable(source, item)
                 continue
             if share < 1 and not is_held_out(item.name, share):
                 continue

@@ -12,6 +12,7 @@ from resprout.data.pieces import (
     Item,
     Piece,
     Position,
+    Skipped,
     Source,
     entered,
     pieces_of,
@@ -131,6 +132,17 @@ def read_source(source: str) -> list[Document]:
             f"source: {source!r} holds no document of at least {MIN_DOCUMENT_CHARACTERS} characters"
         )
     return documents
+
+
+def refuse_unreadable(source: str, skipped: Skipped) -> None:
+    """What is the user's own must be readable; of large collections nearly all is.
+
+    Raises:
+        ValueError: something of the user's own could not be read.
+    """
+    collection = source in ("installed", "pile") or source.startswith(HUB_PREFIX)
+    if not collection and skipped.reason in ("corrupt", "no_text", "undecodable"):
+        raise ValueError(f"source: {skipped.where}: {skipped.reason.replace('_', ' ')}")
 
 
 def check_source(source: str, hub: bool = False) -> None:

@@ -22,7 +22,6 @@ NAME = "wikitext2"
 HUB_DATA = ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1")
 LOCAL_FILE = Path("wikitext") / "test.jsonl"
 
-_PLAIN_BEFORE = (("s '", "s'"),)
 _SIGNS = (
     (" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."),
     (" : ", ": "), (" ; ", "; "), (" . ", ". "), (" ! ", "! "), (" ? ", "? "), (" , ", ", "),
@@ -42,10 +41,7 @@ _REST = (
 
 def detokenise(page: str) -> str:
     """A page of the corpus as running text."""
-    text = page
-    for marked, plain in _PLAIN_BEFORE:
-        text = text.replace(marked, plain)
-    text = re.sub(r"/' [0-9]/", r"/'[0-9]/", text)
+    text = re.sub(r"/' [0-9]/", r"/'[0-9]/", page.replace("s '", "s'"))
     for marked, plain in _SIGNS:
         text = text.replace(marked, plain)
     for pattern, plain in _ENCLOSED:

@@ -26,7 +26,10 @@ Window: TypeAlias = tuple[int, int, int]
 
 
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each target, (N,) fp32 nats, from logits (N, V) and targets (N,)."""
+    """Cross-entropy of each target, (N,) fp32 nats, from logits (N, V) and targets (N,).
+
+    0 where a target is -100, as in torch.
+    """
     rows = max(1, _LOGITS_AT_ONCE // logits.shape[-1])
     parts = zip(logits.split(rows), targets.split(rows), strict=True)
     return torch.cat([F.cross_entropy(x.float(), y, reduction="none") for x, y in parts])

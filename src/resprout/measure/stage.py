@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from resprout.models.device import synchronise
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
@@ -23,15 +25,14 @@ def stage(stages: dict[str, Any], name: str, device: torch.device) -> Iterator[N
     """
     on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.cuda.synchronize(device)
+        synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)
         memory = "device"
     else:
         memory = "process" if _reset_resident_peak() else "process since start"
     started = time.perf_counter()
     yield
-    if on_gpu:
-        torch.cuda.synchronize(device)
+    synchronise(device)
     seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated(device) if on_gpu else _resident_peak_bytes()
     stages[name] = {"seconds": round(seconds, 3), "peak_bytes": peak, "memory": memory}

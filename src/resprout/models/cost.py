@@ -9,6 +9,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from resprout.models.positions import position_limit
+
 LONGEST_COUNTED = 1024
 
 
@@ -39,7 +41,7 @@ def count_cost(model: PreTrainedModel, context_tokens: int = LONGEST_COUNTED) ->
     Raises:
         ValueError: the model's code needs real numbers to run.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or context_tokens
+    limit = position_limit(model.config) or context_tokens
     T = min(context_tokens, limit)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         outputs = _run(model.eval(), T, use_cache=True)

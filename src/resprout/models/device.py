@@ -5,6 +5,10 @@ from pathlib import Path
 
 import torch
 
+from resprout.hints import did_you_mean
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 def resolve_device(device: str | torch.device) -> torch.device:
     """The torch device of a name; `auto` = the GPU if there is one, else the CPU.
@@ -25,6 +29,28 @@ def resolve_device(device: str | torch.device) -> torch.device:
             + ("; CUDA_VISIBLE_DEVICES chooses among GPUs" if "cuda" in available else "")
         )
     return torch.device(device)
+
+
+def check_precision(name: str, device: str | torch.device) -> torch.dtype:
+    """The type of weights of that name, if the device computes in it by itself.
+
+    Raises:
+        ValueError: no such precision, or one that the device lacks.
+    """
+    place = torch.device(device)
+    allowed = list(PRECISIONS)
+    if place.type == "cpu":
+        allowed.remove("float16")  # products of it are slow there, and some are missing
+    elif place.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        allowed.remove("bfloat16")
+    if name not in allowed:
+        hint = did_you_mean(str(name), allowed) if name not in PRECISIONS else ""
+        raise ValueError(
+            f"precision: got {name}, allowed on {place.type} are {', '.join(allowed)}{hint}"
+        )
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -62,3 +88,11 @@ def cpu_name() -> str:
 def device_name(device: torch.device) -> str:
     """The name of what a device is: a GPU's, else the processor's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.models.biogpt.published import is_published
 from resprout.models.device import resolve_device
@@ -138,7 +138,7 @@ class Writer:
             quiet_transformers(),
         ):
             torch.manual_seed(sampling.seed)
-            ends = self._ends_of_text(model)
+            ends = ends_of_text(model, self.tokenizer)
             model.generate(
                 ids.to(place),
                 attention_mask=torch.ones_like(ids).to(place),
@@ -151,12 +151,6 @@ class Writer:
                 **choice,
             )
         return "".join(pieces)
-
-    def _ends_of_text(self, model: PreTrainedModel) -> list[int]:
-        """The tokenizer's end, and the model's own (a chat model ends a turn by another token)."""
-        own = getattr(model.generation_config, "eos_token_id", None)
-        ends = own if isinstance(own, list) else [own]
-        return sorted({int(end) for end in (*ends, self.tokenizer.eos_token_id) if end is not None})
 
 
 @contextmanager
@@ -172,3 +166,10 @@ def _quiet_about_tokenizers() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(worth_telling)
+
+
+def ends_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokenizer's end, and the model's own (a chat model ends a turn by another token)."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    ends = own if isinstance(own, list) else [own]
+    return sorted({int(end) for end in (*ends, tokenizer.eos_token_id) if end is not None})

@@ -44,6 +44,7 @@ class Evaluation:
         self.digests = {
             s.name: weights_identity(s.model, plan.asked.revision) for s in plan.subjects
         }
+        self.environment = environment(plan.device)
         self.found: dict[str, dict[str, Document]] = {}
         self._loaded: dict[str, PreTrainedModel] = {}
 
@@ -96,7 +97,7 @@ class Evaluation:
         document |= {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "stage": stages.get(measure, {"seconds": round(seconds, 3)}),
-            "environment": environment(plan.device),
+            "environment": self.environment,
         }
         folder.write(subject.name, measure, document)
         return document
@@ -173,7 +174,7 @@ class Evaluation:
             identity["energy"] = asdict(asked.energy)
         if subject.tokenizer is not None and measure in ("tasks", "text"):
             identity["tokenizer"] = digest(sorted(subject.tokenizer.get_vocab().items()))
-        return _plain(identity)
+        return identity
 
     def _described(self) -> dict[str, Any]:
         """What the folder is of."""
@@ -205,15 +206,6 @@ def _of_tasks(tasks: TaskPlan) -> dict[str, Any]:
         "lm_eval": tasks.lm_eval,
         "data": digest({name: data_digests(data) for name, data in tasks.data.items()}),
     }
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from JSON: tuples are lists, so that what is read can be compared."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def evaluate(plan: Plan, notice: Notice) -> Results:

@@ -9,6 +9,7 @@ OUT/results.json, figures.csv    made from these
 ```
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class EvaluationFolder:
         if not isinstance(found, dict) or not {"measured", "failed"} & found.keys():
             set_aside(path)
             return None
-        same = found.get("identity") == identity
+        same = found.get("identity") == json.loads(json.dumps(identity))
         return found if same and isinstance(found.get("measured"), dict) else None
 
     def write(self, name: str, measure: str, document: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -257,8 +256,7 @@ def _with_text(
             texts[key] = read_held_out(
                 asked.data, subject.tokenizer, asked.held_out, asked.text_field
             )
-    values: dict[str, Any] = vars(subject) | {"held_out": texts[key]}
-    return Subject(**values)
+    return replace(subject, held_out=texts[key])
 
 
 def _baseline(asked: Asked, subjects: Sequence[Subject]) -> Subject | None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, StaticCache
 
+from resprout.models.device import synchronise
+
 # What takes tokens (B, 1), a cache, a mask and positions, and gives the next tokens (B, 1).
 Step = Callable[[Tensor, Any, Tensor | None, Tensor | None], Tensor]
 
@@ -151,14 +153,6 @@ class Decoder:
         else:
             self._cache.reset()
         return self._cache
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 @contextmanager

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.data.tokenizer import same_encoding
+from resprout.measure.scoring import batch_size, token_nats
 from resprout.measure.text.writing import Text
 from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
-
-_LOGITS = 2**26  # of a forward pass, a quarter of a GiB in fp32
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def score(
     )
     V = int(reference.model.get_input_embeddings().weight.shape[0])
     while order:
-        rows = max(1, _LOGITS // (V * len(spans[order[0]][0])))
+        rows = batch_size(V, len(spans[order[0]][0]), len(order))
         chosen, order = order[:rows], order[rows:]
         for i, nats in zip(chosen, _nats(reference, [spans[i] for i in chosen]), strict=True):
             scored[i] = Scored(nats, len(spans[i][0]) - spans[i][1])
@@ -112,10 +110,8 @@ def _nats(reference: Reference, spans: list[tuple[list[int], int]]) -> list[floa
         [[-100] * (start - 1) + ids[start:] + [-100] * (T + 1 - len(ids)) for ids, start in spans]
     )  # (B, T), -100 = not counted
     device = reference.model.device
-    logits = reference.model(input_ids=inputs.to(device), use_cache=False).logits.float()
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.to(device).flatten(), ignore_index=-100, reduction="none"
-    )
+    logits = reference.model(input_ids=inputs.to(device), use_cache=False).logits
+    losses = token_nats(logits.flatten(0, 1), targets.to(device).flatten())
     nats = losses.view(len(spans), T).double().cpu().sum(-1)
     if not bool(nats.isfinite().all()):
         raise FloatingPointError(f"the loss of the reference {reference.name!r} is not finite")

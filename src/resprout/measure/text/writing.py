@@ -19,6 +19,8 @@ from transformers import (
 
 from resprout.measure.text.drawing import Draws, uniforms_of
 from resprout.measure.text.prompts import Prompt
+from resprout.models.device import synchronise
+from resprout.models.generation import ends_of_text
 from resprout.models.quiet import quiet_transformers
 
 BATCH_TEXTS = 16
@@ -94,7 +96,7 @@ def write(
     work = [(prompt, ids, seed) for seed in seeds for prompt, ids in encoded]
     # Neighbours in length share a batch: less padding. The longest first: memory fails at once.
     order = sorted(range(len(work)), key=lambda i: -len(work[i][1]))
-    ends = _ends_of_text(model, tokenizer)
+    ends = ends_of_text(model, tokenizer)
     texts: dict[int, Text] = {}
     batches = []
     for start in range(0, len(order), batch_texts):
@@ -104,10 +106,10 @@ def write(
             own = [uniforms_of(work[i][0].text, work[i][2], new_tokens) for i in chosen]
             uniforms = torch.stack(own)  # (B, N)
         draws = Draws(uniforms, temperature, top_k)
-        _synchronise(model.device)
+        synchronise(model.device)
         began = time.perf_counter()
         rows = _generate(model, [work[i][1] for i in chosen], new_tokens, draws, ends)
-        _synchronise(model.device)
+        synchronise(model.device)
         seconds = time.perf_counter() - began
         if draws.broken:
             raise FloatingPointError("a logit is not a number: the model cannot write")
@@ -175,15 +177,3 @@ def _own_settings_aside(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _ends_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokenizer's end, and the model's own (a chat model ends a turn by another token)."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    given = own if isinstance(own, list) else [own]
-    return sorted({int(end) for end in (*given, tokenizer.eos_token_id) if end is not None})
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -150,7 +150,7 @@ def bits(model):
 def same_bits(first, second):
     """Whether two such copies (or models) are equal, -0 and 0 not alike."""
     a, b = (m if isinstance(m, dict) else m.state_dict() for m in (first, second))
-    views = {2: torch.int16, 4: torch.int32}
+    views = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return a.keys() == b.keys() and all(
         a[n].shape == b[n].shape
         and a[n].dtype == b[n].dtype

@@ -7,6 +7,7 @@ import torch
 
 import resprout
 from families import CONFIGURATIONS, RANDOM, kept, same_bits, some_ids, subject, tiny
+from resprout.models import agency
 from resprout.pruning.adapters import adapter_for
 from resprout.pruning.methods import METHODS
 from resprout.pruning.unit_scores import unit_scores
@@ -143,8 +144,9 @@ def test_magnitude_of_neurons_and_branches():
 def test_trained_gates():
     model = tiny("llama_bias")
     gates = torch.rand(3, 8, generator=torch.Generator().manual_seed(2))
-    for block, values in zip(model.model.layers, gates, strict=True):
-        block.self_attn.gates = torch.nn.Parameter(values.view(1, 8, 1, 1))
+    agency.enable(model)
+    for layer, values in enumerate(gates):
+        agency.set_gates(model, layer, values)
     cut = resprout.prune(model, "heads-gate", 0.5, scope="per_layer")
     assert kept(cut) == [sorted(values.argsort()[4:].tolist()) for values in gates]
 

@@ -12,6 +12,7 @@ from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import branch_total, branch_widths, zone_of
 from resprout.models.cost import count_cost
 from resprout.models.memory_plan import MemoryPlan
+from resprout.models.modeling_cut import is_changed
 from resprout.models.subject import model_class
 
 # Parts of a name that tell one layer from the next: `3`, and BioGPT's `fb_8_to_0`.
@@ -23,7 +24,7 @@ CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     """The model on the meta device: shapes without memory."""
     with torch.device("meta"):
-        if getattr(config, "reshaped", None):
+        if is_changed(config):
             return model_class(config)(config)
         model = AutoModelForCausalLM.from_config(config)
     assert isinstance(model, PreTrainedModel)

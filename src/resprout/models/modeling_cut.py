@@ -1,11 +1,13 @@
 """Models whose layers have sizes that their configuration cannot say, loaded by it all the same.
 
 `CutX` is the class X of transformers: built from the same configuration, and then given the sizes
-that stand in the configuration's field `reshaped`. So everything that `from_pretrained` does
-(shards, types, devices, tied weights) is done by transformers itself, strictly.
+that stand in the configuration's field `reshaped`, and the gates of its field `agency`; `AgencyX`
+is the same where there are gates only. So everything that `from_pretrained` does (shards, types,
+devices, tied weights) is done by transformers itself, strictly.
 
-This file needs torch and transformers only: beside the weights it is all that others need
-(`trust_remote_code=True`), and it executes nothing that the configuration says.
+This file and the one that it imports need torch and transformers only: beside the weights they are
+all that others need (`trust_remote_code=True`), and they execute nothing that the configuration
+says.
 """
 
 from typing import Any
@@ -15,7 +17,9 @@ import transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-PREFIX = "Cut"
+from .modeling_agency import attach
+
+CUT, AGENCY = "Cut", "Agency"
 # The numbers in attention modules that follow from how many heads are left.
 HEAD_NUMBERS = (
     "split_size",
@@ -94,30 +98,47 @@ def reshape(model: nn.Module, reshaped: dict[str, Any]) -> None:
 _classes: dict[str, type] = {}
 
 
-def cut_class(base: type) -> type:
-    """The class that builds `base` in the sizes of its configuration's `reshaped`."""
-    name = PREFIX + base.__name__
+def class_for(base: type, config: Any) -> type:
+    """The class that builds `base`, of transformers, as a configuration says it.
+
+    A subclass where the configuration has `reshaped` or `agency`, else `base` itself.
+    """
+    if getattr(config, "reshaped", None):
+        return _built(CUT, base)
+    return _built(AGENCY, base) if getattr(config, "agency", None) else base
+
+
+def is_changed(config: Any) -> bool:
+    """Whether a configuration says what transformers' own classes do not read."""
+    return bool(getattr(config, "reshaped", None) or getattr(config, "agency", None))
+
+
+def plain_class(model_class: type) -> type:
+    """The class of transformers that one of ours is made from; any other as it is."""
+    known = _classes.get(model_class.__name__)
+    return model_class.__bases__[0] if known is model_class else model_class
+
+
+def _built(prefix: str, base: type) -> type:
+    name = prefix + base.__name__
     if name not in _classes:
 
         def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
             base.__init__(self, config, *args, **kwargs)  # type: ignore[misc]
             if getattr(config, "reshaped", None):
                 reshape(self, config.reshaped)
+            if getattr(config, "agency", None):
+                attach(self, config.agency)
 
         fields = {"__init__": build, "__module__": __name__, "__qualname__": name}
         _classes[name] = type(name, (base,), fields)
     return _classes[name]
 
 
-def plain_class(model_class: type) -> type:
-    """The class of transformers that a cut class is made from; any other as it is."""
-    known = _classes.get(model_class.__name__)
-    return model_class.__bases__[0] if known is model_class else model_class
-
-
 def __getattr__(name: str) -> Any:
     # `CutLlamaForCausalLM` is asked for by name: by transformers' Auto classes and by pickle.
-    base = getattr(transformers, name.removeprefix(PREFIX), None)
-    if not name.startswith(PREFIX) or not isinstance(base, type):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return cut_class(base)
+    for prefix in (CUT, AGENCY):
+        base = getattr(transformers, name.removeprefix(prefix), None)
+        if name.startswith(prefix) and isinstance(base, type):
+            return _built(prefix, base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

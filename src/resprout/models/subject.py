@@ -22,7 +22,7 @@ from resprout.hints import did_you_mean, first_line
 from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
 from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
-from resprout.models.modeling_cut import cut_class
+from resprout.models.modeling_cut import class_for, is_changed
 from resprout.models.sizes import SIZES, build, configuration
 from resprout.models.sparse import SPARSE, read_sparse
 
@@ -131,7 +131,7 @@ def load(
                     f"{what.replace('_', ' ')}, such as {keys[0]}"
                 )
         unused = sorted(map(str, found["unexpected_keys"]))
-        if unused and getattr(model.config, "reshaped", None):
+        if unused and is_changed(model.config):
             raise ValueError(f"subject: {name!r} has weights that its cut has not: {unused[0]}")
         if unused:
             logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
@@ -152,7 +152,7 @@ def _from_pretrained(
                 options["dtype"] = config.dtype or torch.float32
             options |= {"config": config, "state_dict": read_sparse(sparse)}
             found = model_class(config).from_pretrained(None, **options)
-        elif getattr(config, "reshaped", None):
+        elif is_changed(config):
             kind = model_class(config)
             found = kind.from_pretrained(name, revision=revision, config=config, **options)
         else:
@@ -165,7 +165,7 @@ def _from_pretrained(
 
 
 def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class that builds a configuration's causal model, cut or not.
+    """The class that builds a configuration's causal model, cut or gated or neither.
 
     Raises:
         ValueError: transformers knows no causal model of such a configuration.
@@ -173,7 +173,7 @@ def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"{type(config).__name__} has no causal language model")
     base: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return cut_class(base) if getattr(config, "reshaped", None) else base
+    return class_for(base, config)
 
 
 def tokenizer_home(name: str) -> str:

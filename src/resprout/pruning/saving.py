@@ -8,7 +8,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.files import new_folder, write_json
-from resprout.models import modeling_cut
+from resprout.models import modeling_agency, modeling_cut, modeling_head_agency
+from resprout.models.modeling_cut import is_changed
 from resprout.models.sparse import SPARSE, write_sparse
 from resprout.pruning.cut import Cut
 
@@ -36,7 +37,7 @@ def save(
         tokenizer: saved with it, so that the folder is a whole subject.
         sparse: weights without their zeros: what is kept, and a bit per weight.
         portable: put the code beside the weights that others need to load a removal that the
-            configuration cannot say, with `trust_remote_code=True` and without Resprout.
+            configuration cannot say, or gates, with `trust_remote_code=True` and without Resprout.
         extra: asked with the folder when all else is in it; file name -> JSON to put there too.
 
     Raises:
@@ -49,7 +50,7 @@ def save(
     with new_folder(path) as folder:
         if sparse:
             _save_sparse(model, cut, folder)
-        elif portable and getattr(model.config, "reshaped", None):
+        elif portable and is_changed(model.config):
             _save_portable(model, folder)
         else:
             model.save_pretrained(folder)
@@ -86,12 +87,13 @@ def _save_sparse(model: PreTrainedModel, cut: Cut | None, folder: Path) -> None:
 
 def _save_portable(model: PreTrainedModel, folder: Path) -> None:
     name = type(model).__name__
-    model.config.auto_map = {"AutoModelForCausalLM": f"{_CODE.stem}.{name}"}
+    model.config.auto_map = {"AutoModelForCausalLM": f"{_CODE[0].stem}.{name}"}
     try:
         model.save_pretrained(folder)
     finally:
         del model.config.auto_map
-    shutil.copy(_CODE, folder / _CODE.name)
+    for file in _CODE:
+        shutil.copy(file, folder / file.name)
 
 
-_CODE = Path(modeling_cut.__file__)
+_CODE = [Path(str(m.__file__)) for m in (modeling_cut, modeling_agency, modeling_head_agency)]

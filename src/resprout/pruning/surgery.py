@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from resprout.models.agency.attachment import settle_agency
 from resprout.models.modeling_cut import (
     HEAD_NUMBERS,
     LayerConfig,
-    cut_class,
+    class_for,
     fit,
     plain_class,
 )
@@ -77,9 +78,10 @@ def settle(model: PreTrainedModel, adapter: Adapter) -> None:
     `models.modeling_cut` builds it. A configuration that the family refuses is not used.
     """
     config = model.config
+    settle_agency(model)
     if hasattr(config, "reshaped"):
         del config.reshaped
-        model.__class__ = plain_class(type(model))
+    model.__class__ = class_for(plain_class(type(model)), config)
     twin = _skeleton(model, config)
     different = _different_shapes(model, twin)
     for change in adapter.uniform():
@@ -116,7 +118,7 @@ def settle(model: PreTrainedModel, adapter: Adapter) -> None:
     if different or numbers or own:
         config.reshaped = {"shapes": different, "numbers": numbers, "config": own}
         # So that whoever saves it, and by whatever means, saves what it is.
-        model.__class__ = cut_class(type(model))
+        model.__class__ = class_for(plain_class(type(model)), config)
 
 
 def _skeleton(model: PreTrainedModel, config: Any) -> PreTrainedModel:

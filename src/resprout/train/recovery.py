@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import Tokens, TokenSet
+from resprout.models.positions import position_limit
 from resprout.pruning.cut import Cut
 from resprout.train.distillation import DistillationLoss
+from resprout.train.gates import check_gates, learning_gates
 from resprout.train.gradual import GradualCut, Schedule, check_schedule, check_whole
 from resprout.train.masks import HoldMasks, masks_digest
 from resprout.train.options import Precision, TrainingOptions, one_line
@@ -46,6 +48,8 @@ def recover(
     teacher: PreTrainedModel | None = None,
     temperature: float = 2.0,
     distillation_weight: float = 0.5,
+    gate_penalty: float | None = None,
+    gate_learning_rate: float = 0.05,
     precision: Precision = "auto",
     work_folder: str | Path | None = None,
     checkpoint_every: int | None = None,
@@ -77,6 +81,9 @@ def recover(
             what it costs in memory); not changed, but moved to the model's device.
         temperature: of the distillation, above 0.
         distillation_weight: of its part in the loss, 0 to 1.
+        gate_penalty: of a model with agency: its gates are learned too, and open heads cost so many
+            nats per token all together (`gates.learning_gates`); heads that close withdraw.
+        gate_learning_rate: of these gates.
         precision: of the arithmetic: `auto` (bf16 on a GPU that has it, else fp32), `fp32` or
             `bf16` (autocast); weights stay fp32.
         work_folder: where checkpoints go. The same call on the same model then goes on where a
@@ -93,7 +100,10 @@ def recover(
         FloatingPointError: the loss became not finite.
     """
     work = check_recovery(**locals())
-    with _work_folder(work) as folder:
+    learning: Any = nullcontext(work.loss)
+    if gate_penalty is not None:
+        learning = learning_gates(model, gate_penalty, gate_learning_rate, work.loss)
+    with _work_folder(work) as folder, learning as loss:
         result = train(
             model,
             work.ids,
@@ -104,7 +114,7 @@ def recover(
             model.device,
             masks=work.masks,
             running=Running(precision=precision),
-            loss_function=work.loss,
+            loss_function=loss,
         )
     held = work.masks.cut if isinstance(work.masks, GradualCut) else cut
     return replace(result, cut=held)
@@ -142,6 +152,8 @@ def check_recovery(
     teacher: PreTrainedModel | None,
     temperature: float,
     distillation_weight: float,
+    gate_penalty: float | None,
+    gate_learning_rate: float,
     precision: Precision,
     work_folder: str | Path | None,
     checkpoint_every: int | None,
@@ -161,7 +173,7 @@ def check_recovery(
     low = next((p.dtype for p in model.parameters() if p.dtype != torch.float32), None)
     if low is not None:
         raise ValueError(f"model: has weights in {low}; recovery needs fp32 (load with dtype=None)")
-    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", 1024)
+    limit = position_limit(model.config) or 1024
     if window is not None and not (isinstance(window, int) and 1 <= window <= limit):
         raise ValueError(f"window: got {window}, allowed is 1 to the model's {limit} positions")
     check_whole("seed", seed, 0)
@@ -192,6 +204,8 @@ def check_recovery(
     if teacher is not None:
         loss = DistillationLoss(teacher, temperature, distillation_weight)
         loss.check(model)
+    if gate_penalty is not None:
+        check_gates(model, gate_penalty, gate_learning_rate)
     length = window or min(limit, 1024)
 
     def request() -> dict[str, Any]:
@@ -208,6 +222,7 @@ def check_recovery(
             "ramp": list(masks.ramp(steps)) if isinstance(masks, GradualCut) else None,
             "teacher": None if teacher is None else weights_digest(teacher),
             "distillation": None if loss is None else [loss.temperature, loss.weight],
+            "gates": None if gate_penalty is None else [gate_penalty, gate_learning_rate],
         }
 
     folder = Path(work_folder) if work_folder is not None else None

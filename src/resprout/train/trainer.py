@@ -21,6 +21,7 @@ from resprout.pruning.cut import Cut
 from resprout.train.callbacks import Bar, FiniteLosses, LogWhenSaving
 from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
 from resprout.train.distillation import DistillationLoss
+from resprout.train.gates import GateLoss
 from resprout.train.masks import HoldMasks
 from resprout.train.memory import freed_memory_kept
 from resprout.train.options import TrainingOptions
@@ -100,10 +101,13 @@ def train(
         return TrainingResult([], 0, 0.0)
     running = running or Running()
     holder = HoldMasks(masks) if isinstance(masks, dict) else masks
+    sharded = running.sharding == "fsdp" and process_count() > 1
     if holder is not None:
-        holder.check(model, options.steps, running.sharding == "fsdp" and process_count() > 1)
+        holder.check(model, options.steps, sharded)
     if isinstance(loss_function, DistillationLoss):
         loss_function.check(model)
+    if isinstance(loss_function, GateLoss):
+        loss_function.check(sharded)
     arguments = _arguments(options, seed, work_folder, device, running, validation is not None)
     per_step = options.batch_windows * options.accumulation * arguments.world_size
     dataset = WindowDataset(tokens, window, options.steps * per_step, seed, options.order)

@@ -15,6 +15,7 @@ from resprout.data.windows import stack, training_starts
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
 from resprout.train.callbacks import FiniteLosses
 from resprout.train.checkpoints import WEIGHTS, read_weights, write_weights, writing
+from resprout.train.gates import GateLoss
 from resprout.train.throughput import Meter
 from resprout.train.validation import Validation
 
@@ -67,6 +68,17 @@ class WindowTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices and kernels decay; biases, norms and gates (one dimension) do not."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Gates that are learned have a learning rate of their own, and no weight decay."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        if isinstance(self.loss_function, GateLoss):
+            openings = {id(heads.opening): heads.opening for heads in self.loss_function.heads}
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) not in openings]
+            own = {"weight_decay": 0.0, "lr": self.loss_function.learning_rate}
+            optimizer.add_param_group({"params": list(openings.values()), **own})
+        return optimizer
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
         return SequentialSampler(cast(Sized, self.train_dataset))

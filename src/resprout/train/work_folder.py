@@ -52,11 +52,11 @@ def _claim(place: Path, note: Path, request: dict[str, Any]) -> None:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 over a model's parameters and their names."""
+    """sha256 over all that a model's folder would hold: parameters, states of heads, names."""
     total = hashlib.sha256()
-    for name, parameter in model.named_parameters():
+    for name, tensor in model.state_dict().items():
         total.update(name.encode())
-        values = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         total.update(values.numpy().tobytes())
     return total.hexdigest()
 

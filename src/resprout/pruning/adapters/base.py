@@ -1,15 +1,17 @@
 """The adapter of any family: finds the blocks and the prunable weights by role, never by name."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from resprout.models.modeling_head_agency import HeadAgency
 from resprout.pruning.amounts import Kind, plural
 from resprout.pruning.protocols import Protocol
-from resprout.pruning.units import Group
+from resprout.pruning.units import Group, Part
 
 HeadUnit = Literal["group", "query"]
 HEAD_UNITS: tuple[HeadUnit, ...] = ("group", "query")
@@ -114,11 +116,12 @@ class Adapter:
             )
         if kind == "layer":
             return [self.layer_group()]
-        return [
+        found = [
             group
             for layer, block in enumerate(self.blocks())
             for group in self.groups_of(block, layer, kind, head_unit)
         ]
+        return [self._with_agency(group) for group in found] if kind == "head" else found
 
     def groups_of(
         self, block: nn.Module, layer: int, kind: Kind, head_unit: HeadUnit
@@ -133,13 +136,31 @@ class Adapter:
         return Group("layer", None, "all layers", len(blocks), whole=whole)
 
     def gates(self, group: Group) -> Tensor | None:
-        """(units,) trained gates of a group's heads, where the model has such."""
+        """(units,) gates of a group's heads, where the model has agency; 0 of withdrawn ones."""
+        agency = self._agency_of(group)
+        if agency is None:
+            return None
+        gates = agency.gate_values().detach() * (agency.state_factor > 0)
+        return gates.view(group.count, -1).mean(1)  # of a key-value group: of its query heads
+
+    def _agency_of(self, group: Group) -> HeadAgency | None:
         modules = [module for module, _ in group.outputs]
         for parent in self.model.modules():
-            gates = getattr(parent, "gates", None)
-            if isinstance(gates, Tensor) and any(m in modules for m in parent.children()):
-                return gates.detach().flatten() if gates.numel() == group.count else None
+            agency = getattr(parent, "agency", None)
+            if isinstance(agency, HeadAgency) and any(m in modules for m in parent.children()):
+                return agency
         return None
+
+    def _with_agency(self, group: Group) -> Group:
+        """Heads with their gates and states, which go with them but are no weights."""
+        agency = self._agency_of(group)
+        if agency is None:
+            return group
+        index = torch.arange(len(agency.gates)).view(group.count, -1)
+        tensors = [(name, 0) for name, t in agency.named_parameters() if t.ndim == 1]
+        tensors += [(name, t.ndim - 1) for name, t in agency.named_buffers() if t.ndim]
+        parts = [Part(agency, name, dim, index, masked=False) for name, dim in tensors]
+        return replace(group, parts=(*group.parts, *parts))
 
     def drop_whole(self, group: Group, kept: Tensor) -> None:
         """Take out the modules of units that are whole modules."""

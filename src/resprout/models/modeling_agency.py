@@ -1,0 +1,124 @@
+"""Agency on any model of transformers whose attention comes from a registry.
+
+The models look their attention function up by a name in their configuration. Here every such
+function is registered once more under `agency_` + its name: it does what the function does and
+multiplies each head's output by the head's factor. So no model class is copied.
+
+B batch, T queries, H query heads, K head width.
+
+This file needs torch and transformers only: see `modeling_cut`.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .modeling_head_agency import HeadAgency
+
+PREFIX = "agency_"
+
+
+class Control:
+    """What the heads of one model have in common: the rules, and whether they look on now.
+
+    Attributes:
+        options: as `AgencyOptions` has them, by name.
+        layers: the heads of each attention module, in the model's order.
+        inside: the model's own forward pass is running (not a recomputation of it).
+        calibrating: observe in evaluation mode too, every query.
+    """
+
+    def __init__(self, options: dict[str, Any]):
+        self.options = options
+        self.layers: list[HeadAgency] = []
+        self.inside = False
+        self.calibrating = False
+
+    def before(self, model: nn.Module, inputs: Any) -> None:
+        """Before each forward pass: gates stay in 0 to 1, whatever an optimiser did."""
+        config: Any = model.config
+        if not config._attn_implementation.startswith(PREFIX):  # chosen anew by somebody
+            config._attn_implementation_internal = registered(config._attn_implementation)
+        self.inside = True
+        if model.training:
+            for heads in self.layers:
+                heads.gates.data.clamp_(0, 1)
+
+    def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
+        """After each forward pass: what was seen moves averages and states."""
+        self.inside = False
+        for heads in self.layers:
+            if heads.seen is not None:
+                heads.update()
+
+
+def registered(name: str) -> str:
+    """The name of an attention function with agency around it, registered if it was not yet.
+
+    Raises:
+        ValueError: it has no mask of its own, so that padding would be ignored.
+    """
+    own = PREFIX + name
+    masks = AttentionMaskInterface()
+    if name not in masks:
+        raise ValueError(f"model: its attention {name!r} has no mask in transformers' registry")
+    AttentionInterface.register(own, _with_agency(name))
+    AttentionMaskInterface.register(own, masks[name])
+    return own
+
+
+def _with_agency(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def attention(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        if name == "eager":  # each family has its own
+            inner = sys.modules[type(module).__module__].eager_attention_forward
+        else:
+            inner = ALL_ATTENTION_FUNCTIONS[name]
+        output, weights = inner(module, query, key, value, mask, **kwargs)  # (B, T, H, K)
+        heads: HeadAgency | None = getattr(module, "agency", None)
+        if heads is None:
+            return output, weights
+        control = heads.control
+        watched = module.training or control.calibrating
+        if watched and control.inside and not query.is_meta:
+            with torch.autocast(query.device.type, enabled=False):
+                heads.observe(module, query, key, mask, kwargs.get("scaling"), output)
+        factors = heads.factors().to(output.dtype).unsqueeze(1)
+        return (output * factors if torch.is_grad_enabled() else output.mul_(factors)), weights
+
+    return attention
+
+
+def attach(model: Any, agency: dict[str, Any]) -> None:
+    """Give a model's attention modules their heads, gates at 1 and all active.
+
+    Args:
+        model: a causal model of transformers, on any device, meta too.
+        agency: `options`, and `layers`: attention module -> `heads` and `output`, the name of its
+            output projection (None: not known, then alignment is not measured).
+
+    Raises:
+        ValueError: a module that the model has not.
+    """
+    control = Control(dict(agency["options"]))
+    modules = dict(model.named_modules())
+    model.config._attn_implementation_internal = registered(model.config._attn_implementation)
+    for name, layer in agency["layers"].items():
+        if name not in modules or not (type(layer["heads"]) is int and layer["heads"] > 0):
+            raise ValueError(f"agency: the model has no attention {name!r} of such heads: {layer}")
+        module = modules[name]
+        heads = HeadAgency(layer["heads"], layer["output"], control)
+        like = next(module.parameters(), None)
+        if like is not None:
+            heads = heads.to(like.device).to(like.dtype)
+        module.agency = heads.train(module.training)
+        control.layers.append(heads)
+    base = model.base_model
+    base.register_forward_pre_hook(control.before)
+    base.register_forward_hook(control.after)

@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from families import STORIES, logits, same_bits, some_ids, subject
 from resprout.models import agency
 from resprout.models.modeling_head_agency import HeadAgency
+from resprout.models.modeling_states import update
 from resprout.pruning.adapters import adapter_for
 from resprout.pruning.statistics import head_entropies
 
@@ -130,7 +131,7 @@ def test_states_move_as_a_slow_machine_does():
     for _ in range(200):
         used, along = (torch.rand(4, generator=generator) for _ in range(2))
         heads.seen = (used, along)
-        heads.update()
+        update([heads], heads.control.options)
         for h in range(4):
             since[h] += 1
             new = state[h]

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.pytorch_utils import Conv1D
 
 from .modeling_head_agency import HeadAgency
+from .modeling_observation import OBSERVED_WINDOWS, alignment, observed, utilisation
+from .modeling_states import update
 
 PREFIX = "agency_"
 
@@ -31,6 +34,8 @@ class Control:
         layers: the heads of each attention module, in the model's order.
         inside: the model's own forward pass is running (not a recomputation of it).
         calibrating: observe in evaluation mode too, every query.
+        ready: the layers' factors were made before this forward pass.
+        idle: and all of them are 1.
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -38,6 +43,8 @@ class Control:
         self.layers: list[HeadAgency] = []
         self.inside = False
         self.calibrating = False
+        self.ready = False
+        self.idle = False
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Before each forward pass: gates stay in 0 to 1, whatever an optimiser did."""
@@ -48,13 +55,36 @@ class Control:
         if model.training:
             for heads in self.layers:
                 heads.gates.data.clamp_(0, 1)
+        self.prepare(fixed=not torch.is_grad_enabled() and not model.training)
+
+    def prepare(self, fixed: bool) -> None:
+        """Where nothing is learned, all factors at once, before the layers ask for them."""
+        layers = self.layers
+        gates: list[Tensor] = [heads.gates for heads in layers]
+        place = gates[0].device
+        self.ready = fixed and all(
+            heads.opening is None and one.device == place
+            for heads, one in zip(layers, gates, strict=True)
+        )
+        if not self.ready:
+            return
+        states = torch.cat([heads.state_factor for heads in layers])
+        factors = torch.cat(gates).clamp(0, 1) * states  # (heads of all layers,)
+        # On a CPU it costs next to nothing to look whether there is anything to do at all.
+        looked = place.type == "cpu" and not torch.compiler.is_compiling()
+        self.idle = looked and bool(factors.min() == 1)
+        if self.idle:
+            return
+        sizes = [len(one) for one in gates]
+        for heads, own in zip(layers, factors.unsqueeze(1).split(sizes), strict=True):
+            heads.ready = own
 
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """After each forward pass: what was seen moves averages and states."""
         self.inside = False
-        for heads in self.layers:
-            if heads.seen is not None:
-                heads.update()
+        seen = [heads for heads in self.layers if heads.seen is not None]
+        if seen:
+            update(seen, self.options)
 
 
 def registered(name: str) -> str:
@@ -86,13 +116,40 @@ def _with_agency(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
             return output, weights
         control = heads.control
         watched = module.training or control.calibrating
-        if watched and control.inside and not query.is_meta:
-            with torch.autocast(query.device.type, enabled=False):
-                heads.observe(module, query, key, mask, kwargs.get("scaling"), output)
+        if watched and control.inside and query.shape[2] > 1 and not query.is_meta:
+            _observe(module, heads, query, key, mask, kwargs.get("scaling"), output)
+        if control.ready and control.inside:
+            return (output if control.idle else output.mul_(heads.ready)), weights
         factors = heads.factors().to(output.dtype).unsqueeze(1)
         return (output * factors if torch.is_grad_enabled() else output.mul_(factors)), weights
 
     return attention
+
+
+@torch.no_grad()
+def _observe(
+    module: nn.Module,
+    heads: HeadAgency,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    output: Tensor,
+) -> None:
+    """Note what a module's heads did: query (B, H, T, K), key (B, G, S, K), output (B, T, H, K)."""
+    every = heads.control.calibrating
+    windows = slice(None if every else OBSERVED_WINDOWS)
+    rows = observed(query.shape[2], every)
+    with torch.autocast(query.device.type, enabled=False):
+        used, valid = utilisation(query[windows], key[windows], mask, scaling, rows)
+        projection = getattr(module, heads.output) if heads.output else None
+        if projection is None:
+            heads.seen = (used, torch.full_like(used, torch.nan))
+            return
+        weight = projection.weight.float()
+        weight = weight if isinstance(projection, Conv1D) else weight.T  # (H K, D)
+        parts = output[windows, rows].float()
+        heads.seen = (used, alignment(parts, weight, heads.factors().float(), valid))
 
 
 def attach(model: Any, agency: dict[str, Any]) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.files import new_folder, write_json
-from resprout.models import modeling_agency, modeling_cut, modeling_head_agency
+from resprout.models import (
+    modeling_agency,
+    modeling_cut,
+    modeling_head_agency,
+    modeling_observation,
+    modeling_states,
+)
 from resprout.models.modeling_cut import is_changed
 from resprout.models.sparse import SPARSE, write_sparse
 from resprout.pruning.cut import Cut
@@ -96,4 +102,14 @@ def _save_portable(model: PreTrainedModel, folder: Path) -> None:
         shutil.copy(file, folder / file.name)
 
 
-_CODE = [Path(str(m.__file__)) for m in (modeling_cut, modeling_agency, modeling_head_agency)]
+# The first is named in the configuration, the others are what it needs.
+_CODE = [
+    Path(str(module.__file__))
+    for module in (
+        modeling_cut,
+        modeling_agency,
+        modeling_head_agency,
+        modeling_observation,
+        modeling_states,
+    )
+]

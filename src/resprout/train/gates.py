@@ -17,6 +17,7 @@ from resprout.models.modeling_head_agency import (
     WITHDRAWN,
     HeadAgency,
 )
+from resprout.models.modeling_states import enter
 
 # log alpha of a gate at 1 when learning begins: it is drawn as 1 in 80 % and as 0 in 1 % of all
 # draws, so that each head is tried without, and none has far to go.
@@ -137,7 +138,7 @@ def settle(heads: HeadAgency) -> None:
     training, heads.training = heads.training, False
     heads.gates.copy_(heads.gate_values())
     heads.training = training
-    heads.enter(torch.where(heads.gates == 0, WITHDRAWN, heads.state))
+    enter(heads, torch.where(heads.gates == 0, WITHDRAWN, heads.state))
 
 
 def _opening(heads: HeadAgency) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from resprout.models.agency.attachment import heads_of
 from resprout.models.agency.options import state_number
 from resprout.models.modeling_head_agency import HeadAgency
+from resprout.models.modeling_states import enter, set_factors
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def set_state(model: nn.Module, layer: int, head: int, state: str) -> None:
     heads, head = _layer(model, layer), _head(model, layer, head)
     new = heads.state.clone()
     new[head] = number
-    heads.enter(new)
+    enter(heads, new)
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def set_consent(model: nn.Module, layer: int, head: int, consent: bool) -> None:
     """
     heads, head = _layer(model, layer), _head(model, layer, head)
     heads.consent[head] = bool(consent)
-    heads.set_factors()
+    set_factors(heads)
 
 
 def _layer(model: nn.Module, layer: int) -> HeadAgency:

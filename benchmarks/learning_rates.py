@@ -30,9 +30,12 @@ def main() -> None:
     seed = spec.seeds[0]
     with tempfile.TemporaryDirectory() as folder:
         subjects = Subjects(spec, Path(folder), device, notice=print)
+        recipes = []
         for subject in spec.subjects:
-            if subject.model not in SIZES:
+            recipe = (subject.model, subject.config)
+            if subject.model not in SIZES or recipe in recipes:  # grown once, used by several
                 continue
+            recipes.append(recipe)
             tokens = subjects.tokens(subject)
             unigram = tokens.unigram_nats_per_token
             print(f"{subject.name}: single-token frequencies give {unigram:.3f} nats per token")

@@ -207,6 +207,16 @@ def test_low_precision(dtype):
         assert torch.equal(logits(gated), logits(plain))
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_another_model_of_its_configuration_changes_nothing(name):
+    """Skeletons, made to count a model's operations, share its configuration."""
+    model = random_agency(name).eval()
+    before = logits(model)
+    skeleton(model.config)
+    assert model.config._attn_implementation == "agency_sdpa"
+    assert torch.equal(logits(model), before)
+
+
 def test_copies_are_independent():
     model = random_agency("gpt2")
     twin = copy.deepcopy(model)

@@ -29,6 +29,7 @@ from families import (
     some_ids,
     subject,
 )
+from resprout.models import agency
 from resprout.pruning.adapters import adapter_for
 
 # Whose configurations can say how many heads there are: those that hold the head width too.
@@ -191,6 +192,16 @@ def test_portable_folders_load_where_resprout_is_not(tmp_path):
         again, _ = resprout.load(folder)
         assert same_bits(again, before)
         names.append(name)
+    for name in ("gpt2", "llama"):  # gates, alone and with a cut
+        for cut_heads in (False, True):
+            model = agency.enable(subject(name))
+            agency.set_gates(model, 1, 0.5)
+            folder = f"gated_{name}_{cut_heads}"
+            cut = resprout.prune(model, "heads-gate", 0.4, cut="remove") if cut_heads else None
+            resprout.save(model, cut, tmp_path / folder, portable=True)
+            expected = {"logits": logits(model), "ids": some_ids()}
+            save_file(expected, tmp_path / f"{folder}.expected")
+            names.append(folder)
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     command = [sys.executable, "-c", _WITHOUT_RESPROUT, str(tmp_path), *names]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from resprout.study.points import plan
 from resprout.study.spec import read_spec
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +140,36 @@ def test_numbers_as_people_write_them(small_study, write_study):
     file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 1e-3"))
     assert "1e-3" in file.read_text()
     assert read_spec(file).recovery.learning_rate == 0.001
+
+
+# The points of the small study as they were named before agency, adaptation and precision came.
+GOLD = ["0b8ef709763b55c7", "1e5fffb08109ca0d", "0d087257b0e2d62d",
+        "0b960630177fde6d", "378760fd96717a67", "2d729492724d29d6"]  # fmt: skip
+
+
+def planned(file):
+    """The points of a study file, with stand-ins for what its subjects and tokens are."""
+    spec = read_spec(file)
+    recipes = {(s.name, seed): {"of": s.name} for s in spec.subjects for seed in spec.seeds}
+    return plan(spec, recipes, {s.name: "tokens" for s in spec.subjects}, "cpu")
+
+
+def test_fields_that_are_not_used_leave_points_their_names(small_study, write_study):
+    """Runs from before these fields keep their points; the digits are from then."""
+    before = [point.id for point in planned(write_study(small_study))]
+    assert before == GOLD
+    small_study["text"]["also_temperatures"] = []
+    small_study["precision"] = "float32"
+    small_study["cuts"][0]["subjects"] = ["neox", "bio"]
+    assert [point.id for point in planned(write_study(small_study))] == before
+    small_study["text"]["also_temperatures"] = [1.0]
+    with_texts = [point.id for point in planned(write_study(small_study))]
+    small_study["precision"] = "bfloat16"
+    in_half = [point.id for point in planned(write_study(small_study))]
+    assert len({*before, *with_texts, *in_half}) == 3 * len(before)
+
+
+def test_a_cut_may_be_of_some_subjects_alone(small_study, write_study):
+    small_study["cuts"].append({"method": "wanda", "amounts": [0.5], "subjects": ["neox"]})
+    points = [(p.subject.name, p.cut.method) for p in planned(write_study(small_study))]
+    assert points == [("bio", "magnitude")] * 3 + [("neox", "magnitude")] * 3 + [("neox", "wanda")]

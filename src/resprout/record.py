@@ -7,7 +7,7 @@ something else is named in one line, and never half-read. Fields beyond these ar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from resprout.files import read_json
 
@@ -64,12 +64,47 @@ class Text(_Shape):
     samples: list[Sample]
 
 
+# A key of `text_at`: a temperature as people write it.
+Temperature = Annotated[str, Field(pattern=r"^[0-9.]+(e[-+][0-9]+)?$")]
+
+
 class Measures(_Shape):
-    """All measures; each is whole or failed."""
+    """All measures; each is whole or failed. `text_at`: texts at further temperatures."""
 
     loss: Loss | Failed
     loss_before_recovery: Loss | Failed
     text: Text | Failed | None = None
+    text_at: dict[Temperature, Text | Failed] | None = None
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AgencyLayer(_Shape):
+    """The heads of one layer; each list has an entry per head."""
+
+    layer: Annotated[int, Field(ge=0)]
+    heads: Annotated[int, Field(ge=1)]
+    gates: list[Share]
+    states: list[Literal["active", "overloaded", "misaligned", "withdrawn"]]
+    consent: list[bool]
+    utilisation: list[float | None]
+    alignment: list[float | None]
+    violations: list[Annotated[int, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _one_per_head(self) -> "AgencyLayer":
+        for name in ("gates", "states", "consent", "utilisation", "alignment", "violations"):
+            if len(getattr(self, name)) != self.heads:
+                raise ValueError(f"{name}: {len(getattr(self, name))} of {self.heads} heads")
+        return self
+
+
+class Agency(_Shape):
+    """What became of the heads, of a subject whose heads carry agency."""
+
+    step: Annotated[int, Field(ge=0)]
+    layers: Annotated[list[AgencyLayer], Field(min_length=1)]
 
 
 class Parameters(_Shape):
@@ -133,6 +168,8 @@ class Record(_Shape):
     stages: dict[str, Stage]
     digests: Digests
     environment: Environment
+    agency: Agency | None = None
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
 
 
 class DataShape(_Shape):

@@ -93,6 +93,7 @@ def registered(name: str) -> str:
     Raises:
         ValueError: it has no mask of its own, so that padding would be ignored.
     """
+    name = name.removeprefix(PREFIX)  # a second model of one configuration finds it there already
     own = PREFIX + name
     masks = AttentionMaskInterface()
     if name not in masks:

@@ -1,13 +1,17 @@
 """Subjects that cannot be had are refused before anything is prepared or trained."""
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from resprout.hints import did_you_mean, first_line
+from resprout.models import agency
 from resprout.models.description import skeleton
 from resprout.models.positions import position_limit
 from resprout.models.sizes import SIZES, configuration
 from resprout.models.subject import load_configuration
+from resprout.pruning.adapters import adapter_for
 from resprout.pruning.request import read_request
+from resprout.pruning.unit_scores import gates_of
+from resprout.study.adaptation import agency_options
 from resprout.study.spec import StudySpec, SubjectSpec
 
 # What the study's own tokenizer decides.
@@ -45,19 +49,56 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
         raise ValueError(f"config: {first_line(error)}") from error
 
 
-def _check_cuts(spec: StudySpec, config: PreTrainedConfig) -> None:
-    """Refuse a cut that a subject's family has no units for.
+def _check_cuts(spec: StudySpec, subject: SubjectSpec, model: PreTrainedModel) -> None:
+    """Refuse a cut that a subject's family has no units for, or no gates.
+
+    Args:
+        spec: the study.
+        subject: whose cuts are looked at.
+        model: its skeleton, with its agency.
 
     Raises:
         ValueError: naming the cut.
     """
-    model = skeleton(config)
+    wanted = spec.cuts_of(subject)
     for index, cut in enumerate(spec.cuts):
+        if cut not in wanted:
+            continue
         amount = None if cut.pattern else cut.amounts[0]
         try:
-            read_request(model, cut.method, amount, protocol=spec.protocol, **cut.options())
+            request = read_request(
+                model, cut.method, amount, protocol=spec.protocol, **cut.options()
+            )
         except ValueError as error:
             raise ValueError(f"cuts.{index}.{error}") from error
+        if request.method.score != "gate":
+            continue
+        try:
+            adapter = adapter_for(model)
+            gates_of(adapter, request.groups(adapter))
+        except ValueError as error:
+            able = [s.name for s in spec.subjects if s.agency is not None]
+            raise ValueError(
+                f"cuts.{index}.method: got {cut.method!r} for the subject {subject.name!r}, which "
+                "has no agency and so no gates; allowed with 'subjects', of those with agency: "
+                f"{', '.join(able) or 'none here'}"
+            ) from error
+
+
+def _with_agency(subject: SubjectSpec, config: PreTrainedConfig) -> PreTrainedModel:
+    """The subject's skeleton, as it is cut.
+
+    Raises:
+        ValueError: its attention cannot carry agency.
+    """
+    model = skeleton(config)
+    if subject.agency is not None:
+        try:
+            agency.enable(model, agency_options(subject.agency))
+        except ValueError as error:
+            said = str(error).removeprefix("model: ")
+            raise ValueError(f"agency: subject {subject.name!r}: {said}") from error
+    return model
 
 
 def check_subjects(spec: StudySpec) -> None:
@@ -65,7 +106,8 @@ def check_subjects(spec: StudySpec) -> None:
 
     Raises:
         ValueError: a size without a learning rate, a trained model with one, no such model, a
-            field that its configuration has not, or a context shorter than the study's windows.
+            field that its configuration has not, agency on attention that cannot carry it, a cut
+            that has no units or gates in it, or a context shorter than the study's windows.
     """
     for index, subject in enumerate(spec.subjects):
         where = f"subjects.{index}"
@@ -87,7 +129,11 @@ def check_subjects(spec: StudySpec) -> None:
                 f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
                 f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
             )
-        _check_cuts(spec, config)
+        try:
+            model = _with_agency(subject, config)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from error
+        _check_cuts(spec, subject, model)
         limit = position_limit(config)
         if limit is not None and spec.data.window > limit:
             raise ValueError(

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from resprout.models.cost import count_cost
 from resprout.models.description import parameter_total, skeleton
+from resprout.models.modeling_cut import is_changed
 from resprout.models.sparse import SPARSE
 from resprout.pruning.adapters import adapter_for
 from resprout.pruning.cut import MASKS, Cut
@@ -168,10 +169,11 @@ def loads_with(model: nn.Module, sparse: bool, portable: bool) -> str:
     config: Any = model.config
     if sparse:
         return "resprout.load (the weights are stored sparse)"
-    if getattr(config, "reshaped", None):
+    if is_changed(config):
         if portable:
             return "AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True)"
-        return "resprout.load (its configuration cannot say the sizes; --portable saves the code)"
+        what = "sizes" if getattr(config, "reshaped", None) else "gates"
+        return f"resprout.load (its configuration cannot say the {what}; --portable saves the code)"
     if config.model_type == "dendritic_biogpt":
         return (
             "AutoModelForCausalLM.from_pretrained, after `import resprout` or with "

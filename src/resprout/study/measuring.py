@@ -16,11 +16,14 @@ from resprout.measure.stage import stage
 from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, measure_text
+from resprout.models.device import check_precision
 from resprout.study.checks import shape_of
+from resprout.study.kept_subjects import Grown
 from resprout.study.points import Point, digest
+from resprout.study.precision import copy_in_precision, in_precision
 from resprout.study.spec import StudySpec
-from resprout.study.spec_measures import TextSpec
-from resprout.study.subjects import Grown, Subjects
+from resprout.study.spec_measures import TextSpec, temperature_name
+from resprout.study.subjects import Subjects
 
 UNCUT = "uncut"
 
@@ -48,12 +51,12 @@ def tasks_of(spec: StudySpec) -> TaskPlan | None:
         raise ValueError(f"tasks.{field}: {said}") from error
 
 
-def text_options(text: TextSpec, seed: int) -> TextOptions:
-    """A study's text measure for a point's seed."""
+def text_options(text: TextSpec, seed: int, temperature: float) -> TextOptions:
+    """A study's text measure for a point's seed, at one of its temperatures."""
     return TextOptions(
         prompts=text.prompts,
         new_tokens=text.new_tokens,
-        temperature=text.temperature,
+        temperature=temperature,
         top_k=text.top_k,
         seeds=(text.seed + seed,),
     )
@@ -109,11 +112,14 @@ class Measuring:
         self.device = device
         self.stages = stages
         self.tasks = tasks
+        self.dtype = check_precision(spec.precision, device)
         self.measures: dict[str, Any] = {}
 
     def all(self, model: PreTrainedModel) -> None:
-        """All measures of the study, after recovery."""
+        """All measures of the study, after recovery; the weights take the study's precision."""
+        in_precision(model, self.dtype)
         self.loss("loss", model)
+        text = self.spec.text
         works: dict[str, Callable[[], Measured]] = {
             "tasks": lambda: self._tasks(model),
             "speed": lambda: self._in_turn(model),
@@ -123,9 +129,11 @@ class Measuring:
         for name, work in works.items():
             if name in self.spec.measures:
                 self._measure(name, lambda work=work: work().as_json())  # type: ignore[misc]
+        if text is not None and text.also_temperatures and "text" in self.spec.measures:
+            self._text_at(model, text.also_temperatures)
 
     def loss(self, name: str, model: PreTrainedModel) -> None:
-        """The loss over all held-out windows; exact, since points are compared."""
+        """The loss over all held-out windows, as exact as the weights: points are compared."""
 
         def work() -> dict[str, Any]:
             held_out = self.subjects.held_out(self.point.subject)
@@ -145,18 +153,42 @@ class Measuring:
             with stage(self.stages, name, self.device):
                 self.measures[name] = work()
         except Exception as error:
-            self.measures[name] = {"failed": f"{type(error).__name__}: {first_line(error)}"}
+            self.measures[name] = _failed(error)
 
-    def _text(self, model: PreTrainedModel) -> Measured:
+    def _uncut(self) -> PreTrainedModel:
+        """The uncut subject as it is measured; one copy serves all its points."""
+        kept = self.subject.kept
+        if "uncut" not in kept:
+            kept["uncut"] = copy_in_precision(self.subject.model, self.dtype)
+        found = kept["uncut"]
+        assert isinstance(found, PreTrainedModel)
+        return found
+
+    def _text(self, model: PreTrainedModel, temperature: float | None = None) -> Measured:
         assert self.spec.text is not None
-        options = text_options(self.spec.text, self.point.seed)
+        if temperature is None:
+            temperature = self.spec.text.temperature
+        options = text_options(self.spec.text, self.point.seed, temperature)
         tokenizer = self.subject.tokenizer
-        judge = Reference(self.subject.model, tokenizer, UNCUT)
-        uncut = self.subject.kept.get(("text", self.point.seed))
+        judge = Reference(self._uncut(), tokenizer, UNCUT)
+        key = ("text", self.point.seed, temperature)
+        uncut = self.subject.kept.get(key)
         if uncut is None:
-            uncut = measure_text(self.subject.model, tokenizer, options, judge)
-            self.subject.kept["text", self.point.seed] = uncut
+            uncut = measure_text(self._uncut(), tokenizer, options, judge)
+            self.subject.kept[key] = uncut
         return measure_text(model, tokenizer, options, judge, uncut)
+
+    def _text_at(self, model: PreTrainedModel, temperatures: list[float]) -> None:
+        """Texts at further temperatures, each whole or failed by itself."""
+        found: dict[str, Any] = {}
+        with stage(self.stages, "text_at", self.device):
+            for temperature in temperatures:
+                try:
+                    values = self._text(model, temperature).as_json()
+                except Exception as error:
+                    values = _failed(error)
+                found[temperature_name(temperature)] = values
+        self.measures["text_at"] = found
 
     def _tasks(self, model: PreTrainedModel) -> Measured:
         assert self.tasks is not None
@@ -169,10 +201,14 @@ class Measuring:
         """A cut model and its uncut subject in turn; the uncut point alone."""
         models = {self.point.label: model}
         if self.point.amount > 0:
-            models = {UNCUT: self.subject.model, **models}
+            models = {UNCUT: self._uncut(), **models}
         return measure_speed(models, speed_options(self.spec))[self.point.label]
 
     def _energy(self, model: PreTrainedModel) -> Measured:
         options = EnergyOptions(**(self.spec.energy.model_dump() if self.spec.energy else {}))
         found = measure_energy({self.point.label: model}, speed_options(self.spec), options)
         return found[self.point.label]
+
+
+def _failed(error: Exception) -> dict[str, str]:
+    return {"failed": f"{type(error).__name__}: {first_line(error)}"}

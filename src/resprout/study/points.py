@@ -61,7 +61,7 @@ def plan(
     points = []
     for seed in spec.seeds:
         for subject in spec.subjects:
-            for cut in spec.cuts:
+            for cut in spec.cuts_of(subject):
                 for amount in cut.amounts:
                     identity = {
                         "format": RECORD_FORMAT,
@@ -77,13 +77,17 @@ def plan(
                         "tokens": tokens[subject.name],
                         "window": spec.data.window,
                         "measures": sorted(spec.measures),
-                        "text": spec.text.model_dump() if spec.text else None,
+                        "text": spec.text.identity() if spec.text else None,
                         "device": device,
                     }
                     options = cut.options()
                     options.pop("dead_threshold", None)  # has always had its own place
                     if options:
                         identity["cut"] = options
+                    if cut.calibration_windows is not None:
+                        identity["calibration_windows"] = cut.calibration_windows
+                    if spec.precision != "float32":
+                        identity["precision"] = spec.precision
                     for name in ("tasks", "speed", "energy"):
                         part = getattr(spec, name)
                         if name in spec.measures:

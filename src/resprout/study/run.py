@@ -9,19 +9,24 @@ from typing import Any
 
 import torch
 
+from resprout.data.calibration import Calibration, read_calibration
+from resprout.data.tokens import TokenSet
 from resprout.measure.stage import stage
 from resprout.measure.tasks.plan import TaskPlan
+from resprout.models import agency
+from resprout.models.device import check_precision
 from resprout.models.quiet import quiet_transformers
 from resprout.pruning.api import prune
 from resprout.pruning.protocols import protocol as protocol_named
 from resprout.study.checks import check_subjects
 from resprout.study.counts import parameter_counts
 from resprout.study.environment import environment
+from resprout.study.kept_subjects import Grown
 from resprout.study.measuring import Measuring, check_workloads, tasks_of
 from resprout.study.points import RECORD_FORMAT, Point, plan
 from resprout.study.spec import StudySpec
 from resprout.study.store import Store, failed_measures
-from resprout.study.subjects import Grown, Subjects
+from resprout.study.subjects import Subjects
 from resprout.train.trainer import train
 
 # Recovery reads the training windows in another order than growing did, the same for every point.
@@ -49,8 +54,9 @@ def run_study(spec: StudySpec, folder: Path, device: torch.device, notice: Notic
         notice: called with one line as each step begins.
 
     Raises:
-        ValueError: the study cannot be run (subjects, folder); nothing was trained then.
+        ValueError: the study cannot be run (subjects, precision, folder); nothing was trained then.
     """
+    check_precision(spec.precision, device)
     check_subjects(spec)
     check_workloads(spec, device, notice)
     tasks = tasks_of(spec)
@@ -103,6 +109,15 @@ def _subject_or_error(subjects: Subjects, point: Point) -> Grown | Exception:
         return error
 
 
+def _scored_on(spec: StudySpec, point: Point, tokens: TokenSet) -> TokenSet | Calibration:
+    """What a method that needs text reads: what `prune` draws, or as much as the cut says."""
+    wanted, window = point.cut.calibration_windows, spec.data.window
+    if wanted is None:
+        return tokens
+    count = min(wanted, len(tokens.train.tokens) // window)
+    return read_calibration(tokens.path, None, samples=count, length=window)
+
+
 def run_point(
     spec: StudySpec,
     point: Point,
@@ -128,7 +143,7 @@ def run_point(
                 point.cut.method,
                 None if pattern else point.amount,
                 protocol=spec.protocol,
-                calibration=tokens,
+                calibration=_scored_on(spec, point, tokens),
                 seed=point.seed,
                 **point.cut.options(),
             )
@@ -146,6 +161,12 @@ def run_point(
                 device,
                 masks=cut.masks or None,
             )
+    more: dict[str, Any] = {}
+    if agency.is_enabled(model):
+        more["agency"] = agency.agency_report(model).as_json()
+    if spec.precision != "float32":
+        more["precision"] = spec.precision
+    parameters = parameter_counts(model, cut)
     measuring.all(model)
     return {
         "format": RECORD_FORMAT,
@@ -159,7 +180,7 @@ def run_point(
         "achieved": cut.achieved,
         "seed": point.seed,
         "protocol": spec.protocol,
-        "parameters": parameter_counts(model, cut),
+        "parameters": parameters,
         "dead_units": cut.dead_units,
         "recovered": recovers and spec.recovery.steps > 0,
         "measures": measuring.measures,
@@ -171,4 +192,5 @@ def run_point(
         },
         "identity": point.identity,
         "environment": environment(device),
+        **more,
     }

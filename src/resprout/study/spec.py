@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -11,21 +11,21 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from resprout.data.sources import check_source
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
 from resprout.hints import did_you_mean
-from resprout.pruning.amounts import check_amount, parse_pattern
-from resprout.pruning.methods import method as method_named
-from resprout.pruning.methods import resolve
 from resprout.pruning.protocols import ProtocolName
+from resprout.study.spec_cuts import CutSpec
 from resprout.study.spec_measures import (
     EnergySpec,
     MeasureName,
     Part,
+    Precision,
     SpeedSpec,
     TaskSpec,
     TextSpec,
 )
+from resprout.study.spec_subjects import AgencySpec, Name, SubjectSpec
 from resprout.train.options import SharedTraining, TrainingOptions
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+__all__ = ["AgencySpec", "CutSpec", "StudySpec", "SubjectSpec", "read_spec"]
 
 
 class DataSpec(Part):
@@ -48,79 +48,6 @@ class DataSpec(Part):
         return value
 
 
-class SubjectSpec(Part):
-    """A subject: a size grown here (with a learning rate), or a trained model by name or path."""
-
-    name: Name
-    model: str = Field(min_length=1, description="a size's name, a Hub id or a model folder")
-    revision: str | None = None
-    config: dict[str, Any] = Field(
-        default_factory=dict, description="fields of a size's configuration to change"
-    )
-    learning_rate: float | None = Field(
-        default=None, gt=0, description="for growing; found by a search"
-    )
-    learning_rate_search: dict[str, float] | None = Field(
-        default=None, description="what the search found: learning rate -> nats per token"
-    )
-
-
-class CutSpec(Part):
-    """A method at several amounts. One that needs text reads the study's training windows."""
-
-    method: str
-    amounts: list[float] = Field(min_length=1)
-    dead_threshold: float | None = Field(default=None, ge=0, le=1)
-    scope: str | None = Field(default=None, description="default: the method's own")
-    cut: Literal["mask", "remove"] = "mask"
-    round_to: int | None = Field(default=None, ge=1, description="neurons that stay, a multiple")
-    head_unit: Literal["group", "query"] = "group"
-
-    def options(self) -> dict[str, Any]:
-        """What `resprout.prune` is told beside method and amount, where it is not its default."""
-        own = self.model_dump(exclude={"method", "amounts"})
-        return {
-            name: value
-            for name, value in own.items()
-            if value != CutSpec.model_fields[name].default
-            for name, value in own.items()
-            if value != CutSpec.model_fields[name].default
-        }
-
-    @property
-    def pattern(self) -> str | None:
-        """The pattern that decides the amount, such as 2:4."""
-        scope = resolve(self.method, self.scope)[1]
-        return scope if ":" in scope else None
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        method_named(value)
-        return value
-
-    @field_validator("amounts")
-    @classmethod
-    def _fractions_once_each(cls, value: list[float]) -> list[float]:
-        for amount in value:
-            check_amount(amount)
-        if len(set(value)) != len(value):
-            raise ValueError(f"amounts: got {value}, allowed is each amount once")
-        return value
-
-    @model_validator(mode="after")
-    def _scope_and_amounts_agree(self) -> "CutSpec":
-        if self.pattern is not None:
-            kept, of = parse_pattern(self.pattern)
-            implied = 1 - kept / of
-            if other := [a for a in self.amounts if a and abs(a - implied) > 1e-9]:
-                raise ValueError(
-                    f"amounts: got {other[0]}, allowed with the pattern {self.pattern} are 0 and "
-                    f"{implied:g}"
-                )
-        return self
-
-
 class StudySpec(Part):
     """A whole study."""
 
@@ -131,8 +58,14 @@ class StudySpec(Part):
     data: DataSpec
     subjects: list[SubjectSpec] = Field(min_length=1)
     training: SharedTraining | None = None
+    adaptation: TrainingOptions | None = Field(
+        default=None, description="further training of every subject, before any cut"
+    )
     cuts: list[CutSpec] = Field(min_length=1)
     recovery: TrainingOptions
+    precision: Precision = Field(
+        default="float32", description="of the weights after recovery, while they are measured"
+    )
     measures: list[MeasureName] = Field(min_length=1)
     text: TextSpec | None = None
     tasks: TaskSpec | None = None
@@ -146,13 +79,6 @@ class StudySpec(Part):
             raise ValueError(f"subjects: got names {names}, allowed is each name once")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, allowed is each seed once")
-        pairs = [
-            (cut.method, json.dumps(cut.options(), sort_keys=True), amount)
-            for cut in self.cuts
-            for amount in cut.amounts
-        ]
-        if len(set(pairs)) != len(pairs):
-            raise ValueError("cuts: the same method and amount stands there twice")
         if "loss" not in self.measures:
             raise ValueError("measures: needs 'loss', from which every comparison is made")
         for needed in ("text", "tasks"):
@@ -161,7 +87,48 @@ class StudySpec(Part):
         for subject in self.subjects:
             if subject.learning_rate is not None and self.training is None:
                 raise ValueError(f"training: missing, needed to grow the subject {subject.name!r}")
+        self._check_agency()
+        self._check_cuts()
         return self
+
+    def _check_agency(self) -> None:
+        for index, subject in enumerate(self.subjects):
+            penalty = subject.agency.gate_penalty if subject.agency is not None else None
+            if penalty is not None and not self.adapts:
+                raise ValueError(
+                    f"subjects.{index}.agency.gate_penalty: got {penalty:g}, allowed only with "
+                    "'adaptation' of one step or more, in which gates are learned"
+                )
+
+    def _check_cuts(self) -> None:
+        """Cuts name subjects that are there, every subject is cut, and nothing twice."""
+        names = [subject.name for subject in self.subjects]
+        for index, cut in enumerate(self.cuts):
+            for name in cut.subjects or ():
+                if name not in names:
+                    raise ValueError(
+                        f"cuts.{index}.subjects: got {name!r}, allowed are {', '.join(names)}"
+                        + did_you_mean(name, names)
+                    )
+        for index, subject in enumerate(self.subjects):
+            pairs = [
+                (cut.method, json.dumps(cut.options(), sort_keys=True), amount)
+                for cut in self.cuts_of(subject)
+                for amount in cut.amounts
+            ]
+            if not pairs:
+                raise ValueError(f"subjects.{index}: no cut names the subject {subject.name!r}")
+            if len(set(pairs)) != len(pairs):
+                raise ValueError("cuts: the same method and amount stands there twice")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether subjects are trained further before any cut."""
+        return self.adaptation is not None and self.adaptation.steps > 0
+
+    def cuts_of(self, subject: SubjectSpec) -> list[CutSpec]:
+        """The cuts of one subject, in order."""
+        return [c for c in self.cuts if c.subjects is None or subject.name in c.subjects]
 
     def training_of(self, subject: SubjectSpec) -> TrainingOptions:
         """The shared training options at the subject's own learning rate."""

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resprout.measure.text.prompts import named_prompts, prompt_set
 
 MeasureName = Literal["loss", "tasks", "speed", "text", "energy"]
+Precision = Literal["float32", "bfloat16", "float16"]  # as `models.device` has them
 Count = Annotated[int, Field(ge=1, le=2**20)]
 
 
@@ -33,6 +34,9 @@ class TextSpec(Part):
     prompts: dict[str, Any] = Field(description="category -> prompt or prompts; twelve, five")
     new_tokens: Count = 40
     temperature: float = Field(default=0.7, ge=0)
+    also_temperatures: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[], description="at which texts are written too, for `text_at`"
+    )
     top_k: int = Field(default=40, ge=0, lt=2**31)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -46,6 +50,25 @@ class TextSpec(Part):
         for prompt in named_prompts(value):
             _is_text(prompt.text)
         return value
+
+    @model_validator(mode="after")
+    def _each_temperature_once(self) -> "TextSpec":
+        names = [temperature_name(t) for t in (self.temperature, *self.also_temperatures)]
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"also_temperatures: got {self.also_temperatures} beside the temperature "
+                f"{self.temperature:g}, allowed is each once"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the texts: without further temperatures as it always was."""
+        return self.model_dump(exclude=None if self.also_temperatures else {"also_temperatures"})
+
+
+def temperature_name(temperature: float) -> str:
+    """A temperature as a key of `text_at`, such as `1` or `0.7`."""
+    return f"{temperature:g}"
 
 
 class TaskSpec(Part):

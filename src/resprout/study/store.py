@@ -126,6 +126,9 @@ def failed_measures(record: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in record["measures"].items():
         failed = value.get("failed") if isinstance(value, dict) else None
+        if name == "text_at":
+            parts = {temperature: own.get("failed") for temperature, own in value.items()}
+            failed = {t: reason for t, reason in parts.items() if reason is not None}
         if isinstance(failed, dict):
             found |= {f"{name} {part}": reason for part, reason in failed.items()}
         elif failed is not None:
@@ -146,7 +149,7 @@ def results_csv(records: list[dict[str, Any]]) -> str:
         for name, count in record["parameters"].items():
             if isinstance(count, int | float):
                 writer.writerow(base | {"measure": "parameters", "figure": name, "value": count})
-        for measure, values in record["measures"].items():
+        for measure, values in measured(record):
             for figure, (value, interval) in figures_of(values).items():
                 low, high = interval or (None, None)
                 row = {"measure": measure, "figure": figure, "value": value}
@@ -156,6 +159,17 @@ def results_csv(records: list[dict[str, Any]]) -> str:
                 row = {"measure": f"stage {name}", "figure": figure, "value": cost[figure]}
                 writer.writerow(base | row)
     return out.getvalue()
+
+
+def measured(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Each measure and its values; texts at further temperatures each by themselves."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name, values in record["measures"].items():
+        if name == "text_at":
+            found += [(f"text at {temperature}", own) for temperature, own in values.items()]
+        else:
+            found.append((name, values))
+    return found
 
 
 def figures_of(values: dict[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
@@ -191,5 +205,6 @@ def metadata(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def stage_seconds(record: dict[str, Any]) -> float:
-    """What the point itself took; growing the subject is shared and not counted again."""
-    return sum(cost["seconds"] for name, cost in record["stages"].items() if name != "train")
+    """What the point itself took; making the subject is shared and not counted again."""
+    shared = ("train", "adaptation")
+    return sum(cost["seconds"] for name, cost in record["stages"].items() if name not in shared)

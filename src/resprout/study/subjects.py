@@ -1,13 +1,12 @@
 """Subjects of a study: grown once per recipe and kept, or loaded; and the tokens each one reads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from resprout.data import sources
 from resprout.data.held_out import HeldOut, of_tokens
@@ -16,36 +15,29 @@ from resprout.data.sources import Document
 from resprout.data.tokenizer import digest as tokenizer_digest
 from resprout.data.tokenizer import for_transformers
 from resprout.data.tokens import TokenSet
-from resprout.files import file_sha256, new_folder, read_json, set_aside, write_json
+from resprout.files import file_sha256, set_aside
 from resprout.hints import first_line
 from resprout.measure.stage import stage
 from resprout.measure.text.prompts import named_prompts
 from resprout.models import sizes
-from resprout.models.identity import files_digest, shape_identity, weights_identity
+from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.positions import position_limit
 from resprout.models.sizes import SIZES, build
 from resprout.models.subject import load, tokenizer_home
+from resprout.study.adaptation import (
+    adapt,
+    adaptation_identity,
+    calibration_windows,
+    is_adapted,
+)
 from resprout.study.checks import shape_of
+from resprout.study.kept_subjects import Grown, is_as_written, read_subject, write_subject
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
+from resprout.train.options import TrainingOptions
 from resprout.train.trainer import train
 
 Notice = Callable[[str], None]
-HISTORY = "training.json"
-
-
-@dataclass(frozen=True)
-class Grown:
-    """A subject ready to be cut: its model on the device, its tokenizer, and where it came from.
-
-    `kept` holds what was found of the uncut model and serves all its points.
-    """
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    digest: str
-    stages: dict[str, Any]
-    kept: dict[Any, Any] = field(default_factory=dict)
 
 
 class Subjects:
@@ -126,8 +118,8 @@ class Subjects:
         """Refuse what only the tokens tell, before training: text or prompts of the wrong length.
 
         Raises:
-            ValueError: a training split shorter than a window, or a prompt that does not fit the
-                context with its continuation, or is empty.
+            ValueError: a training split shorter than a window or than what agency is calibrated
+                on, or a prompt that does not fit the context with its continuation, or is empty.
         """
         tokens = self.tokens(subject)
         window, found = self.spec.data.window, len(tokens.train.tokens)
@@ -136,6 +128,12 @@ class Subjects:
                 f"data.window: got {window}, allowed is less than the training split's "
                 f"{found} tokens"
             )
+        if subject.agency is not None:
+            windows = subject.agency.calibration_windows
+            try:
+                calibration_windows(tokens.train.tokens, window, windows)
+            except ValueError as error:
+                raise ValueError(f"subject {subject.name!r}: agency.{error}") from error
         text = self.spec.text
         if text is None or "text" not in self.spec.measures:
             return
@@ -154,7 +152,21 @@ class Subjects:
                 )
 
     def recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
-        """All that determines a subject's weights."""
+        """All that determines a subject's weights as they are cut."""
+        base = self._base_recipe(subject, seed)
+        if not is_adapted(self.spec, subject):
+            return base
+        return {
+            "base": base,
+            **adaptation_identity(self.spec, subject),
+            "tokens": self.tokens(subject).digest,
+            "window": self.spec.data.window,
+            "seed": seed,
+            "device": self.device.type,
+        }
+
+    def _base_recipe(self, subject: SubjectSpec, seed: int) -> dict[str, Any]:
+        """All that determines a subject's weights before its adaptation."""
         if subject.model not in SIZES:
             return {
                 "model": subject.model,
@@ -180,32 +192,39 @@ class Subjects:
         return sizes.configuration(subject.model, **changes)
 
     def get(self, subject: SubjectSpec, seed: int) -> Grown:
-        """The subject, grown now if it was not before."""
+        """The subject as it is cut: grown and adapted now if it was not before."""
+        if not is_adapted(self.spec, subject):
+            return self._base(subject, seed)
+        path = self._place(self.recipe(subject, seed))
+        if not path.exists():
+            self._adapt(subject, seed, path)
+        return read_subject(path, self.device)
+
+    def _base(self, subject: SubjectSpec, seed: int) -> Grown:
+        """The subject before its adaptation; subjects of one recipe share it."""
         if subject.model not in SIZES:
             model, tokenizer = load(subject.model, subject.revision, device=self.device)
             if tokenizer is None:
                 raise ValueError(f"subject {subject.name!r}: {subject.model!r} has no tokenizer")
             return Grown(model, tokenizer, weights_identity(subject.model, subject.revision), {})
-        name = digest(self.recipe(subject, seed))
-        path = self.folder / "subjects" / name
-        if path.exists() and not _is_as_grown(path):
-            self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
+        path = self._place(self._base_recipe(subject, seed))
         if not path.exists():
             self._grow(subject, seed, path)
-        model, tokenizer = load(path, device=self.device)
-        assert tokenizer is not None
-        history = read_json(path / HISTORY)
-        return Grown(model, tokenizer, history["weights_sha256"], {"train": history["stage"]})
+        return read_subject(path, self.device)
+
+    def _place(self, recipe: dict[str, Any]) -> Path:
+        """Where a subject of that recipe is kept; what is broken there is set aside."""
+        path = self.folder / "subjects" / digest(recipe)
+        if path.exists() and not is_as_written(path):
+            self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
+        return path
 
     def _grow(self, subject: SubjectSpec, seed: int, path: Path) -> None:
         tokens = self.tokens(subject)
         options = self.spec.training_of(subject)
         model = build(self.configuration(subject), seed)
         stages: dict[str, Any] = {}
-        amount = options.steps * options.batch_windows * self.spec.data.window
-        work = self.folder / "work" / path.name
-        again = ", continuing where a run was stopped" if work.exists() else ""
-        self.notice(f"growing {subject.name}, seed {seed}: {amount:,} tokens{again}")
+        work = self._begin("growing", subject, seed, options, path)
         with stage(stages, "train", self.device):
             result = train(
                 model,
@@ -216,18 +235,36 @@ class Subjects:
                 work,
                 self.device,
             )
-        with new_folder(path) as folder:
-            model.save_pretrained(folder)
-            tokenizer = for_transformers(tokens.tokenizer(), self._context(model))
-            tokenizer.save_pretrained(folder)
-            history = {
-                "recipe": self.recipe(subject, seed),
-                "losses": result.losses,
-                "tokens": result.tokens,
-                "stage": stages["train"],
-                "weights_sha256": files_digest(folder),
-            }
-            write_json(folder / HISTORY, history)
+        tokenizer = for_transformers(tokens.tokenizer(), self._context(model))
+        write_subject(path, model, tokenizer, self._base_recipe(subject, seed), result, stages)
+
+    def _adapt(self, subject: SubjectSpec, seed: int, path: Path) -> None:
+        base = self._base(subject, seed)
+        stages = dict(base.stages)
+        work = self._begin("adapting", subject, seed, self.spec.adaptation, path)
+        with stage(stages, "adaptation", self.device):
+            ids = self.tokens(subject).train.tokens
+            result = adapt(base.model, self.spec, subject, ids, seed, work, self.device)
+        recipe = self.recipe(subject, seed)
+        write_subject(path, base.model, base.tokenizer, recipe, result, stages)
+
+    def _begin(
+        self,
+        doing: str,
+        subject: SubjectSpec,
+        seed: int,
+        options: TrainingOptions | None,
+        path: Path,
+    ) -> Path:
+        """Say what begins; where it is worked."""
+        amount = 0
+        if options is not None:
+            windows = options.steps * options.batch_windows * options.accumulation
+            amount = windows * self.spec.data.window
+        work = self.folder / "work" / path.name
+        again = ", continuing where a run was stopped" if work.exists() else ""
+        self.notice(f"{doing} {subject.name}, seed {seed}: {amount:,} tokens{again}")
+        return work
 
     def _context(self, model: PreTrainedModel) -> int:
         return position_limit(model.config) or self.spec.data.window
@@ -243,11 +280,3 @@ def _is_whole(path: Path) -> bool:
     except Exception:  # whatever a broken file makes its reader raise
         return False
     return same
-
-
-def _is_as_grown(path: Path) -> bool:
-    """Whether a grown subject's files are those that were written."""
-    try:
-        return bool(read_json(path / HISTORY)["weights_sha256"] == files_digest(path))
-    except Exception:  # whatever a broken file makes its reader raise
-        return False

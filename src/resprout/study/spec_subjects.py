@@ -1,0 +1,54 @@
+"""What a study file says of its subjects: which models, and whether their heads carry agency."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from resprout.study.spec_measures import Count, Part
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class AgencySpec(Part):
+    """A gate and a state for each head; what the figures mean stands at `AgencyOptions`."""
+
+    gate_penalty: float | None = Field(
+        default=None,
+        ge=0,
+        description="of the open gates in adaptation; default gates stay plain parameters",
+    )
+    gate_learning_rate: float = Field(default=0.05, gt=0)
+    states: bool = Field(default=True, description="whether states change during training")
+    calibration_windows: Count = 32
+    overloaded_above: float = Field(default=0.85, ge=0, le=1)
+    misaligned_below: float = Field(default=0.6, ge=0, le=1)
+    recovery_steps: Count = 100
+
+    @model_validator(mode="after")
+    def _rate_has_a_use(self) -> "AgencySpec":
+        if self.gate_penalty is None and "gate_learning_rate" in self.model_fields_set:
+            raise ValueError(
+                f"gate_learning_rate: got {self.gate_learning_rate} without a gate_penalty, "
+                "without which gates learn at the adaptation's own rate"
+            )
+        return self
+
+
+class SubjectSpec(Part):
+    """A subject: a size grown here (with a learning rate), or a trained model by name or path."""
+
+    name: Name
+    model: str = Field(min_length=1, description="a size's name, a Hub id or a model folder")
+    revision: str | None = None
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="fields of a size's configuration to change"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="for growing; found by a search"
+    )
+    learning_rate_search: dict[str, float] | None = Field(
+        default=None, description="what the search found: learning rate -> nats per token"
+    )
+    agency: AgencySpec | None = Field(
+        default=None, description="a gate and a state for each attention head"
+    )

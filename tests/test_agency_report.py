@@ -16,7 +16,7 @@ from resprout.report.agency import charts, page, write_agency_report
 from resprout.report.agency.contrasts import Effect
 from resprout.report.agency.effects import improvement, in_percent, level_estimate
 from resprout.report.agency.pairs import baselines, compare, grid
-from resprout.report.agency.panels import Line, draw, grid_of_panels, limit
+from resprout.report.agency.panels import Line, draw, grid_of_panels, heading, limit
 from resprout.report.agency.radar import OUTERMOST, goodness, radar
 from resprout.report.agency.readings import (
     DISTINCT,
@@ -397,14 +397,15 @@ def test_relative_improvement_has_a_zero_line_and_every_measure():
 
 
 def test_a_long_bar_never_hides_the_values():
-    _, axes = grid_of_panels(1, 1)
+    figure, axes = grid_of_panels(1, 1)
     panel = axes[0, 0]
     effects = [Effect(1.0, -1e6, 1e6, None, 2, "seeds"), Effect(2.0, 1.9, 2.1, None, 2, "seeds")]
     values, ends = draw(panel, [Line("a", [0, 50], effects, 0, 0)])
     assert limit([panel], values, ends)
     low, high = panel.get_ylim()
     assert low < 1 < 2 < high < 5
-    assert any("leave the picture" in note.get_text() for note in panel.texts)
+    heading(figure, "Speed", True)
+    assert "goes on beyond it" in figure.get_suptitle()
 
 
 def test_a_figure_without_interval_has_no_bar_and_an_empty_panel_its_reason():

@@ -20,7 +20,7 @@ ALLOWED = {
     "train": {"files", "hints", "models", "data", "pruning", "measure"},
     "measure": {"files", "hints", "models", "data"},
     "study": {"files", "hints", "record", "models", "data", "pruning", "train", "measure"},
-    "report": {"files", "record", "measure"},
+    "report": {"files", "hints", "record", "measure"},
     "registration": {"models"},
 }
 

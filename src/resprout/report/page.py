@@ -35,32 +35,40 @@ def write_report(folder: Path) -> Path:
     }
     for name, figure in drawn.items():
         charts.save(figure, folder / "charts" / name)
-    environment = Environment(
-        loader=PackageLoader("resprout.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        study=run.study,
-        protocol=PROTOCOLS[run.study["protocol"]],
-        headline=headline(found, compare_all(found)),
-        charts={name: _inline_svg(folder / "charts" / f"{name}.svg", name) for name in drawn},
-        table=tables.table(run.records),
-        is_text=tables.is_text,
-        levels=_levels(run),
-        details=_details(run),
-        environments=_environments(run),
-        failures=run.failures,
-        missing=run.missing,
+    page = (
+        templates()
+        .get_template("report.html")
+        .render(
+            study=run.study,
+            protocol=PROTOCOLS[run.study["protocol"]],
+            headline=headline(found, compare_all(found)),
+            charts={name: inline_svg(folder / "charts" / f"{name}.svg", name) for name in drawn},
+            table=tables.table(run.records),
+            is_text=tables.is_text,
+            levels=_levels(run),
+            details=details_of(run),
+            environments=environments_of(run),
+            failures=run.failures,
+            missing=run.missing,
+        )
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _inline_svg(path: Path, name: str) -> Markup:
+def templates() -> Environment:
+    """The pages' templates: every value is escaped, and one that is missing is an error."""
+    return Environment(
+        loader=PackageLoader("resprout.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def inline_svg(path: Path, name: str) -> Markup:
     """A chart as an <svg> element: our own drawing, its texts are outlines, so safe as it is.
 
     Identifiers are made the chart's own: two inlined drawings share one page.
@@ -96,7 +104,7 @@ def _levels(run: Run) -> list[dict[str, Any]]:
     return levels
 
 
-def _details(run: Run) -> list[tuple[str, str]]:
+def details_of(run: Run) -> list[tuple[str, str]]:
     """How the study was set up, as pairs of name and value."""
     spec = run.study["spec"]
     first = run.records[0]["measures"]["loss"]
@@ -139,7 +147,7 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
-def _environments(run: Run) -> list[list[tuple[str, str]]]:
+def environments_of(run: Run) -> list[list[tuple[str, str]]]:
     """What the points were run on; usually one machine."""
     found: list[list[tuple[str, str]]] = []
     for record in run.records:

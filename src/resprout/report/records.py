@@ -1,5 +1,6 @@
 """Reading a run's records back."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,9 @@ def read_run(folder: Path) -> Run:
             failures[f"{path.name}, not used"] = str(error)
             missing += 1
             continue
-        for measure, values in record["measures"].items():
-            if values and "failed" in values:
-                where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
-                failures[where] = values["failed"]
+        for measure, reason in _failed(record["measures"]):
+            where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
+            failures[where] = reason
         if "nats_per_token" in record["measures"].get("loss", {}):
             records.append(record)
         else:
@@ -67,3 +67,15 @@ def read_run(folder: Path) -> Run:
     if not records:
         raise ValueError(f"run: {str(folder)!r} has no finished point yet")
     return Run(folder, study, records, missing, failures)
+
+
+def _failed(measures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Measure -> reason, of those that failed; of tasks and temperatures each by itself."""
+    for name, values in measures.items():
+        failed = (values or {}).get("failed")
+        if name == "text_at":
+            failed = {t: text["failed"] for t, text in (values or {}).items() if "failed" in text}
+        if isinstance(failed, dict):
+            yield from ((f"{name} {part}", reason) for part, reason in failed.items())
+        elif failed is not None:
+            yield name, failed

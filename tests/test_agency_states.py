@@ -261,6 +261,24 @@ def test_a_sample_of_queries_in_training():
     assert all(not h.utilisation.isnan().any() for h in agency.heads_of(model))
 
 
+def test_averages_move_at_every_look_and_states_at_every_step():
+    rules = {"observe_every": 3, "overloaded_above": 1.0, "misaligned_below": 0.0}
+    model = watched("gpt2", recovery_steps=4, **rules).train()
+    agency.set_state(model, 0, 0, "overloaded")
+    averages, states = [], []
+    for seed in range(8):
+        model(input_ids=some_ids(seed))
+        report = agency.agency_report(model)
+        averages.append(report.layers[1].utilisation)
+        states.append(report.layers[0].states[0])
+        if seed == 4:  # where it goes on after a reload
+            model.load_state_dict(model.state_dict())
+    looks = [0] + [i for i in range(1, 8) if averages[i] != averages[i - 1]]
+    assert looks == [0, 3, 6]
+    assert states == ["overloaded"] * 3 + ["active"] * 5
+    assert report.step == 8
+
+
 def test_the_table():
     model = watched("gpt2")
     text = str(agency.agency_report(model))

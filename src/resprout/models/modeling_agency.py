@@ -11,6 +11,7 @@ This file needs torch and transformers only: see `modeling_cut`.
 
 import sys
 from collections.abc import Callable
+from ctypes import string_at
 from typing import Any
 
 import torch
@@ -34,8 +35,12 @@ class Control:
         layers: the heads of each attention module, in the model's order.
         inside: the model's own forward pass is running (not a recomputation of it).
         calibrating: observe in evaluation mode too, every query.
+        watching: the heads are looked at in this forward pass.
+        called: this forward pass is a step: training or calibrating, two positions or more.
+        step: of the heads, so that the device is not asked; None: not known yet.
         ready: the layers' factors were made before this forward pass.
         idle: and all of them are 1.
+        content: of the gates and states from which they were made.
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -43,8 +48,12 @@ class Control:
         self.layers: list[HeadAgency] = []
         self.inside = False
         self.calibrating = False
+        self.watching = False
+        self.called = False
+        self.step: int | None = None
         self.ready = False
         self.idle = False
+        self.content: list[bytes] | None = None
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Before each forward pass: gates stay in 0 to 1, whatever an optimiser did."""
@@ -52,6 +61,10 @@ class Control:
         if not config._attn_implementation.startswith(PREFIX):  # chosen anew by somebody
             config._attn_implementation_internal = registered(config._attn_implementation)
         self.inside = True
+        if model.training or self.calibrating:
+            if self.step is None:
+                self.step = int(self.layers[0].step)
+            self.watching = self.calibrating or self.step % self.options["observe_every"] == 0
         if model.training:
             for heads in self.layers:
                 heads.gates.data.clamp_(0, 1)
@@ -60,31 +73,39 @@ class Control:
     def prepare(self, fixed: bool) -> None:
         """Where nothing is learned, all factors at once, before the layers ask for them."""
         layers = self.layers
-        gates: list[Tensor] = [heads.gates for heads in layers]
+        # Straight from the modules' dictionaries: a module's own lookup takes longer than the rest.
+        own = [heads._parameters for heads in layers]
+        gates: Any = [parameters["gates"] for parameters in own]
+        states: Any = [heads._buffers["state_factor"] for heads in layers]
         place = gates[0].device
-        self.ready = fixed and all(
-            heads.opening is None and one.device == place
-            for heads, one in zip(layers, gates, strict=True)
+        self.ready = (
+            fixed
+            and [parameters["opening"] for parameters in own] == [None] * len(own)
+            and all(one.device == place for one in gates)
         )
         if not self.ready:
             return
-        states = torch.cat([heads.state_factor for heads in layers])
-        factors = torch.cat(gates).clamp(0, 1) * states  # (heads of all layers,)
-        # On a CPU it costs next to nothing to look whether there is anything to do at all.
+        # On a CPU their bytes tell whether they are those of the last forward pass, however they
+        # were changed; a handful of operations on so small tensors takes twenty times as long.
         looked = place.type == "cpu" and not torch.compiler.is_compiling()
-        self.idle = looked and bool(factors.min() == 1)
-        if self.idle:
+        content = [string_at(t.data_ptr(), t.nbytes) for t in (*gates, *states)] if looked else None
+        if looked and content == self.content:
             return
-        sizes = [len(one) for one in gates]
-        for heads, own in zip(layers, factors.unsqueeze(1).split(sizes), strict=True):
-            heads.ready = own
+        self.content = content
+        factors = torch.cat(gates).clamp(0, 1) * torch.cat(states)  # (heads of all layers,)
+        self.idle = looked and bool(factors.min() == 1)
+        sizes = [one.numel() for one in gates]
+        for heads, found in zip(layers, factors.unsqueeze(1).split(sizes), strict=True):
+            heads.ready = found
 
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """After each forward pass: what was seen moves averages and states."""
         self.inside = False
-        seen = [heads for heads in self.layers if heads.seen is not None]
-        if seen:
-            update(seen, self.options)
+        if self.called:
+            self.called = False
+            assert self.step is not None
+            self.step += 1
+            update(self.layers, self.options)
 
 
 def registered(name: str) -> str:
@@ -104,21 +125,23 @@ def registered(name: str) -> str:
 
 
 def _with_agency(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    inner_of_all = ALL_ATTENTION_FUNCTIONS[name] if name != "eager" else None
+
     def attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if name == "eager":  # each family has its own
-            inner = sys.modules[type(module).__module__].eager_attention_forward
-        else:
-            inner = ALL_ATTENTION_FUNCTIONS[name]
+        # Each family has an eager one of its own.
+        inner = inner_of_all or sys.modules[type(module).__module__].eager_attention_forward
         output, weights = inner(module, query, key, value, mask, **kwargs)  # (B, T, H, K)
-        heads: HeadAgency | None = getattr(module, "agency", None)
+        heads: Any = module._modules.get("agency")
         if heads is None:
             return output, weights
         control = heads.control
         watched = module.training or control.calibrating
         if watched and control.inside and query.shape[2] > 1 and not query.is_meta:
-            _observe(module, heads, query, key, mask, kwargs.get("scaling"), output)
+            control.called = True
+            if control.watching:
+                _observe(module, heads, query, key, mask, kwargs.get("scaling"), output)
         if control.ready and control.inside:
             return (output if control.idle else output.mul_(heads.ready)), weights
         factors = heads.factors().to(output.dtype).unsqueeze(1)

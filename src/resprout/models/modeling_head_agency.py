@@ -86,3 +86,7 @@ class HeadAgency(nn.Module):
         if self.training and not self.control.inside and self.before_update is not None:
             state = self.before_update  # recomputed in the backward pass: as it was then
         return self.gate_values() * state
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.control.step = None  # another one than before

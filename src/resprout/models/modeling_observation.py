@@ -55,8 +55,8 @@ def utilisation(
         count = count.clamp(min=2)
     # Finite, so that a hidden key adds 0 and not 0 times infinity.
     scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min / 2)
-    weights = scores.softmax(-1)
-    entropy = scores.logsumexp(-1) - (weights * scores).sum(-1)  # (B, H, P)
+    logs = scores.log_softmax(-1)
+    entropy = -(logs.exp() * logs).sum(-1)  # (B, H, P)
     return mean(1 - entropy / count.log(), valid), valid
 
 

@@ -26,12 +26,12 @@ _KEPT = ("utilisation", "alignment", "violations", "first_violation", "last_viol
 
 @torch.no_grad()
 def update(layers: Sequence[HeadAgency], rules: dict[str, Any]) -> None:
-    """Let what layers have seen move averages, violations and (if they may) states.
+    """A step: what layers have seen moves averages, and these (if they may) the states.
 
     Nothing here waits for the device. Layers on several devices go one device after the other.
 
     Args:
-        layers: those that have seen something.
+        layers: all of a model. In a step that looked at nothing, averages stay as they are.
         rules: as `AgencyOptions` has them, by name.
     """
     for device in {heads.gates.device for heads in layers}:
@@ -41,7 +41,7 @@ def update(layers: Sequence[HeadAgency], rules: dict[str, Any]) -> None:
 def _update(layers: list[HeadAgency], rules: dict[str, Any]) -> None:
     sizes = [len(heads.gates) for heads in layers]
     now = {name: torch.cat([getattr(heads, name) for heads in layers]) for name in _KEPT}
-    seen: Any = [heads.seen for heads in layers]
+    seen = [heads.seen for heads in layers]
     gates = torch.cat([heads.gate_values() for heads in layers])
     consent = torch.cat([heads.consent for heads in layers])
     for heads in layers:
@@ -51,8 +51,14 @@ def _update(layers: list[HeadAgency], rules: dict[str, Any]) -> None:
     torch._foreach_add_(steps, 1)
     m = rules["momentum"]
     for place, name in enumerate(("utilisation", "alignment")):
-        new = torch.cat([pair[place] for pair in seen]).to(now[name].dtype)
-        now[name] = torch.where(now[name].isnan(), new, m * now[name] + (1 - m) * new)
+        if all(pair is None for pair in seen):
+            break
+        old = now[name]
+        unseen = torch.full_like(old, torch.nan).split(sizes)  # a layer that was left out
+        news = [n if pair is None else pair[place] for pair, n in zip(seen, unseen, strict=True)]
+        new = torch.cat(news).to(old.dtype)
+        moved_to = torch.where(old.isnan(), new, m * old + (1 - m) * new)
+        now[name] = torch.where(new.isnan(), old, moved_to)
     broken = ~consent & (gates > 0)
     step = torch.cat([heads.step.expand(size) for heads, size in zip(layers, sizes, strict=True)])
     never = now["first_violation"] == NEVER

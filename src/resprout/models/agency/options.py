@@ -18,6 +18,9 @@ class AgencyOptions:
         recovery_steps: observed steps after which both are active again.
         states: whether states change by themselves in training and calibration. Averages and
             violations are kept in any case.
+        observe_every: training steps from one look at the heads to the next, which moves the
+            averages; a look costs a few
+            per cent of a small model's step. Calibration looks at every step.
 
     Raises:
         ValueError: a value out of range.
@@ -28,6 +31,7 @@ class AgencyOptions:
     misaligned_below: float = 0.6
     recovery_steps: int = 100
     states: bool = True
+    observe_every: int = 4
 
     def __post_init__(self) -> None:
         for name in ("momentum", "overloaded_above", "misaligned_below"):
@@ -36,9 +40,10 @@ class AgencyOptions:
             if not number or not (0 <= value < 1 or (value == 1 and name != "momentum")):
                 most = "below 1" if name == "momentum" else "1"
                 raise ValueError(f"{name}: got {value!r}, allowed is 0 to {most}")
-        steps = self.recovery_steps
-        if type(steps) is not int or steps < 1:
-            raise ValueError(f"recovery_steps: got {steps!r}, allowed is a whole number from 1")
+        for name in ("recovery_steps", "observe_every"):
+            steps = getattr(self, name)
+            if type(steps) is not int or steps < 1:
+                raise ValueError(f"{name}: got {steps!r}, allowed is a whole number from 1")
         if type(self.states) is not bool:
             raise ValueError(f"states: got {self.states!r}, allowed are True, False")
 

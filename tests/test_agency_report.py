@@ -31,6 +31,7 @@ from resprout.report.agency.readings import (
 from resprout.report.agency.series import series_of
 from resprout.report.agency.tables import heads_table
 from resprout.report.page import write_report
+from resprout.report.pages import write_pages
 from resprout.report.records import read_run
 
 STEEP, FLAT = (4.0, 4.3, 5.0), (4.0, 4.05, 4.4)
@@ -453,3 +454,18 @@ def test_reading_the_study_needs_no_private_fields(quick, tmp_path):
     study["spec"]["precision"] = "bfloat16"
     (folder / "study.json").write_text(json.dumps(study))
     assert "precision of the measures" in write_agency_report(folder).read_text()
+
+
+def test_a_run_with_both_sides_gets_both_pages(tmp_path):
+    folder = write_run(tmp_path, two())
+    lines = write_pages(folder)
+    assert lines == [f"report: {folder / 'report.html'}", f"agency: {folder / 'agency.html'}"]
+    assert (folder / "agency.html").is_file()
+
+
+def test_one_side_alone_gets_the_report_and_the_reason(tmp_path):
+    alone = [record for record in two() if record["subject"] == "bo"]
+    folder = write_run(tmp_path, alone, names=["bo", "ada"])
+    lines = write_pages(folder)
+    assert len(lines) == 2
+    assert lines[1].startswith("agency: no page yet (")

@@ -28,7 +28,7 @@ def run(
 
     from rich.console import Console
 
-    from resprout.report.page import write_report
+    from resprout.report.pages import write_pages
     from resprout.report.tables import terminal_table
     from resprout.study.run import run_study
 
@@ -46,7 +46,7 @@ def run(
         if not console.is_terminal:
             console = Console(width=160)  # a file or pipe has no width to keep to
         console.print(terminal_table(measured, console.width))
-        print(f"report: {write_report(folder)}")
+        print("\n".join(write_pages(folder)))
     if outcome.failures:
         raise typer.Exit(1)
 
@@ -56,9 +56,9 @@ def report(
     run: Annotated[Path, typer.Argument(help="a run's folder, e.g. runs/nano-biogpt")],
 ) -> None:
     """Make a run's report again, from its records."""
-    from resprout.report.page import write_report
+    from resprout.report.pages import write_pages
 
-    print(f"report: {write_report(run)}")
+    print("\n".join(write_pages(run)))
 
 
 @app.command()

@@ -1,0 +1,27 @@
+"""All pages that a run's records make."""
+
+from pathlib import Path
+
+from resprout.record import StudyFile, read_checked
+from resprout.report.agency.page import write_agency_report
+from resprout.report.page import write_report
+
+
+def write_pages(folder: Path) -> list[str]:
+    """Write the report, and the agency page where subjects with agency and without are compared.
+
+    Returns:
+        A line per page: what it is and its path, or why it is not there yet.
+
+    Raises:
+        ValueError: the folder is no run, or no point of it is finished.
+    """
+    lines = [f"report: {write_report(folder)}"]
+    study = read_checked(folder / "study.json", StudyFile)
+    kinds = {bool(subject.get("agency")) for subject in study["spec"]["subjects"]}
+    if kinds == {True, False}:
+        try:
+            lines.append(f"agency: {write_agency_report(folder)}")
+        except ValueError as error:  # one side has no finished point
+            lines.append(f"agency: no page yet ({error})")
+    return lines

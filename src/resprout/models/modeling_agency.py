@@ -61,7 +61,8 @@ class Control:
         if not config._attn_implementation.startswith(PREFIX):  # chosen anew by somebody
             config._attn_implementation_internal = registered(config._attn_implementation)
         self.inside = True
-        if model.training or self.calibrating:
+        shapes_alone = self.layers[0].gates.is_meta
+        if (model.training or self.calibrating) and not shapes_alone:
             if self.step is None:
                 self.step = int(self.layers[0].step)
             self.watching = self.calibrating or self.step % self.options["observe_every"] == 0
@@ -103,7 +104,7 @@ class Control:
         self.inside = False
         if self.called:
             self.called = False
-            assert self.step is not None
+            assert self.step is not None, "no step begins on shapes alone"
             self.step += 1
             update(self.layers, self.options)
 

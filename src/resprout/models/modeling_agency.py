@@ -11,7 +11,7 @@ This file needs torch and transformers only: see `modeling_cut`.
 
 import sys
 from collections.abc import Callable
-from ctypes import string_at
+from ctypes import Array, c_char
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Control:
         step: of the heads, so that the device is not asked; None: not known yet.
         ready: the layers' factors were made before this forward pass.
         idle: and all of them are 1.
-        content: of the gates and states from which they were made.
+        known: the gates and states from which they were made, on a CPU.
     """
 
     def __init__(self, options: dict[str, Any]):
@@ -53,7 +53,11 @@ class Control:
         self.step: int | None = None
         self.ready = False
         self.idle = False
-        self.content: list[bytes] | None = None
+        self.known: list[_Known] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy knows nothing of the original's memory."""
+        return self.__dict__ | {"known": None}
 
     def before(self, model: nn.Module, inputs: Any) -> None:
         """Before each forward pass: gates stay in 0 to 1, whatever an optimiser did."""
@@ -74,6 +78,9 @@ class Control:
     def prepare(self, fixed: bool) -> None:
         """Where nothing is learned, all factors at once, before the layers ask for them."""
         layers = self.layers
+        if fixed and self.ready and self._unchanged():
+            return
+        self.known = None
         # Straight from the modules' dictionaries: a module's own lookup takes longer than the rest.
         own = [heads._parameters for heads in layers]
         gates: Any = [parameters["gates"] for parameters in own]
@@ -86,18 +93,38 @@ class Control:
         )
         if not self.ready:
             return
-        # On a CPU their bytes tell whether they are those of the last forward pass, however they
-        # were changed; a handful of operations on so small tensors takes twenty times as long.
         looked = place.type == "cpu" and not torch.compiler.is_compiling()
-        content = [string_at(t.data_ptr(), t.nbytes) for t in (*gates, *states)] if looked else None
-        if looked and content == self.content:
-            return
-        self.content = content
         factors = torch.cat(gates).clamp(0, 1) * torch.cat(states)  # (heads of all layers,)
         self.idle = looked and bool(factors.min() == 1)
         sizes = [one.numel() for one in gates]
         for heads, found in zip(layers, factors.unsqueeze(1).split(sizes), strict=True):
             heads.ready = found
+        if looked:
+            self.known = [
+                (heads._parameters, heads._buffers, *_bytes(gate), *_bytes(state))
+                for heads, gate, state in zip(layers, gates, states, strict=True)
+            ]
+
+    def _unchanged(self) -> bool:
+        """Whether gates and states are, byte by byte, those of the last forward pass.
+
+        However they were changed: this reads 24 bytes or so for a layer, while a handful of
+        operations on such small tensors takes twenty times as long.
+        """
+        if self.known is None or torch.compiler.is_compiling():
+            return False
+        for parameters, buffers, gate, at, now, then, state, at2, now2, then2 in self.known:
+            if (
+                parameters["gates"] is not gate
+                or buffers["state_factor"] is not state
+                or parameters["opening"] is not None
+                or gate.data_ptr() != at
+                or state.data_ptr() != at2
+                or now.raw != then
+                or now2.raw != then2
+            ):
+                return False
+        return True
 
     def after(self, model: nn.Module, inputs: Any, output: Any) -> None:
         """After each forward pass: what was seen moves averages and states."""
@@ -107,6 +134,17 @@ class Control:
             assert self.step is not None, "no step begins on shapes alone"
             self.step += 1
             update(self.layers, self.options)
+
+
+# A layer's parameters and buffers; gates, their address, their bytes now and then; states alike.
+_Known = tuple[Any, Any, Tensor, int, Array[c_char], bytes, Tensor, int, Array[c_char], bytes]
+
+
+def _bytes(tensor: Tensor) -> tuple[Tensor, int, Array[c_char], bytes]:
+    """A tensor in this process's memory, its address, its bytes as they will be and as they are."""
+    address = tensor.data_ptr()
+    now = (c_char * tensor.nbytes).from_address(address)
+    return tensor, address, now, now.raw
 
 
 def registered(name: str) -> str:

@@ -13,7 +13,8 @@ SOURCE = ROOT / "src" / "resprout"
 ALLOWED = {
     "files": set(),
     "hints": set(),
-    "record": {"files"},
+    "record": {"files", "record_parts"},
+    "record_parts": set(),
     "models": {"files", "hints"},
     "data": {"files", "hints"},
     "pruning": {"files", "hints", "models", "data"},

@@ -15,7 +15,7 @@ import torch
 import resprout
 from resprout.files import TEMPORARY
 from resprout.study import measuring
-from resprout.study import run as run_module
+from resprout.study.engines import workplace
 from resprout.study.run import run_study
 from resprout.study.spec import read_spec
 
@@ -314,14 +314,14 @@ def test_what_only_the_tokens_tell_is_refused_before_training(
 def test_a_failing_point_leaves_the_others(small_study, write_study, tmp_path, monkeypatch):
     small_study["subjects"] = small_study["subjects"][1:]
     file = write_study(small_study)
-    real = run_module.run_point
+    real = workplace.run_point
 
     def fails_once(spec, point, *rest):
         if point.amount == 0.5:
             raise RuntimeError("a cable came loose")
         return real(spec, point, *rest)
 
-    monkeypatch.setattr(run_module, "run_point", fails_once)
+    monkeypatch.setattr(workplace, "run_point", fails_once)
     outcome, _ = run(file, tmp_path / "run")
     assert [r["amount"] for r in outcome.records] == [0, 0.9]
     assert list(outcome.failures.values()) == ["RuntimeError: a cable came loose"]

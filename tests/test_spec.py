@@ -29,7 +29,10 @@ STUDIES = sorted((ROOT / "experiments").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_our_own_studies_are_valid(path):
+def test_our_own_studies_are_valid(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()  # stands for what `biogpt.prepare_data` writes
+    (tmp_path / "data" / "manifest.json").write_text("{}")
     spec = read_spec(path)
     assert spec.subjects
 
@@ -92,6 +95,12 @@ def test_our_own_studies_are_valid(path):
         ("training.steps", 10**30, "training.steps: got 1000"),
         ("data.source", "x" * 5000, "data.source: got 'xxx"),
         ("data", 5, "data: got 5"),
+        ("data.held_out", ..., "data: held_out: missing, needed to split text"),
+        ("protocol", ["fair", "fair"], "protocol: got ['fair', 'fair'], allowed is each once"),
+        ("protocol", ["fair", "papr"], "protocol.1: got 'papr', allowed are 'fair' or 'paper'"),
+        ("protocol", [], "protocol: got [], allowed is one or more"),
+        ("tasks", {"names": []}, "tasks.names: got [], allowed is one or more"),
+        ("cuts.0.subjects", ["neo"], "cuts.0.subjects: got 'neo', allowed are bio, neox"),
     ],
 )
 def test_bad_fields(small_study, write_study, path, value, message):
@@ -173,3 +182,28 @@ def test_a_cut_may_be_of_some_subjects_alone(small_study, write_study):
     small_study["cuts"].append({"method": "wanda", "amounts": [0.5], "subjects": ["neox"]})
     points = [(p.subject.name, p.cut.method) for p in planned(write_study(small_study))]
     assert points == [("bio", "magnitude")] * 3 + [("neox", "magnitude")] * 3 + [("neox", "wanda")]
+
+
+def test_both_protocols_give_points_of_each(small_study, write_study):
+    small_study["protocol"] = ["fair", "paper"]
+    both = planned(write_study(small_study))
+    assert [p.id for p in both if p.protocol == "fair"] == GOLD
+    assert [p.protocol for p in both] == (["fair"] * 3 + ["paper"] * 3) * 2
+    assert len({p.label for p in both}) == 12
+    small_study["protocol"] = "paper"
+    alone = planned(write_study(small_study))
+    assert [p.id for p in alone] == [p.id for p in both if p.protocol == "paper"]
+
+
+def test_prepared_data_has_its_own_split_and_tokenizer(small_study, write_study, tokens):
+    small_study["data"] = {"source": str(tokens.path), "window": 16}
+    assert read_spec(write_study(small_study)).data.is_prepared
+    for field, value in (("held_out", 0.1), ("train_tokenizer", 300)):
+        bad = changed(small_study, f"data.{field}", value)
+        with pytest.raises(ValueError, match=f"{field}: got {value}, allowed only with text"):
+            read_spec(write_study(bad))
+
+
+def test_recovery_may_be_left_out(small_study, write_study):
+    del small_study["recovery"]
+    assert read_spec(write_study(small_study)).recovery.steps == 0

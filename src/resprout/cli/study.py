@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from resprout.cli.app import Device, app, same_again
+from resprout.cli.engine_options import Address, Cpus, EngineName, Gpus, MemoryGb, Workers
 
 
 @app.command()
@@ -16,15 +17,36 @@ def run(
         Path | None, typer.Option(help="the run's folder; default runs/STUDY, by the study's name")
     ] = None,
     device: Device = "auto",
+    engine: EngineName = "local",
+    workers: Workers = None,
+    address: Address = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    memory_gb: MemoryGb = None,
+    only_look: Annotated[
+        bool, typer.Option("--dry-run", help="list the points, what is there and a rough estimate")
+    ] = False,
 ) -> None:
     """Run a study: what is done already is kept, what is missing is done."""
     from resprout.study.spec import read_spec
 
     spec = read_spec(study)
 
-    from resprout.models.device import resolve_device
+    from resprout.study.engines.options import EngineOptions
 
-    place = resolve_device(device)
+    options = EngineOptions(engine, workers, address, cpus, gpus, memory_gb)
+
+    from resprout.study.engines.starting import study_device
+
+    place = study_device(device, spec, options)
+
+    folder = out or Path("runs") / spec.study
+    if only_look:
+        from resprout.cli.dry_run import dry_run_lines
+        from resprout.study.dry_run import dry_run
+
+        print("\n".join(dry_run_lines(dry_run(spec, folder, place))))
+        return
 
     from rich.console import Console
 
@@ -32,9 +54,10 @@ def run(
     from resprout.report.tables import terminal_table
     from resprout.study.run import run_study
 
-    folder = out or Path("runs") / spec.study
     try:
-        outcome = run_study(spec, folder, place, notice=lambda line: print(line, flush=True))
+        outcome = run_study(
+            spec, folder, place, notice=lambda line: print(line, flush=True), engine=options
+        )
     except KeyboardInterrupt:
         print(f"\nstopped; finished points are kept. To continue: {same_again()}", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -53,12 +76,14 @@ def run(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="a run's folder, e.g. runs/nano-biogpt")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="folders, e.g. runs/nano-biogpt")
+    ],
 ) -> None:
-    """Make a run's report again, from its records."""
+    """Make a run's report again, from its records; further runs are laid over the first."""
     from resprout.report.pages import write_pages
 
-    print("\n".join(write_pages(run)))
+    print("\n".join(write_pages(*runs)))
 
 
 @app.command()

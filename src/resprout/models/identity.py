@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from resprout.files import file_sha256
@@ -36,6 +37,17 @@ def weights_identity(name: str, revision: str | None) -> str:
     found = cached_file(name, "config.json", revision=revision)
     assert found is not None
     return Path(found).parent.name  # the Hub cache keeps each file under snapshots/COMMIT/
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """sha256 over a model's configuration and all its parameters, as they are in memory."""
+    shape = json.dumps(shape_identity(model.config), sort_keys=True, default=str)
+    total = hashlib.sha256(shape.encode())
+    for name, parameter in model.named_parameters():
+        total.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        values = parameter.detach().cpu().contiguous().flatten()
+        total.update(values.view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def files_digest(folder: Path) -> str:

@@ -22,9 +22,11 @@ from resprout.hints import did_you_mean, first_line
 from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
 from resprout.models.biogpt.published import is_published, read_config, read_published
 from resprout.models.device import resolve_device
+from resprout.models.hub_errors import gated, hub_reason
 from resprout.models.modeling_cut import class_for, is_changed
 from resprout.models.sizes import SIZES, build, configuration
 from resprout.models.sparse import SPARSE, read_sparse
+from resprout.models.spread import DeviceMap, check_device_map, refuse_offloaded
 
 HUB_TIMEOUT_SECONDS = 10
 MANIFEST = "cut.json"
@@ -59,10 +61,12 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
             name_or_path, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+        if said := gated(error, name_or_path):
+            raise ValueError(f"subject: {said}") from error
         hint = did_you_mean(name_or_path, SIZES)
         raise ValueError(
             f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
-            f"local model folder, nor to be had from the Hub ({first_line(error)}){hint}"
+            f"local model folder, nor to be had from the Hub ({hub_reason(error)}){hint}"
         ) from error
     assert isinstance(config, PreTrainedConfig)
     if local:
@@ -96,6 +100,7 @@ def load(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    device_map: DeviceMap | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A model, in evaluation mode, with its tokenizer.
 
@@ -107,11 +112,17 @@ def load(
         device: `cpu` (default), `cuda`, ... or `auto` for the best at hand.
         dtype: default fp32, whatever the checkpoint's: recovery and exact comparison need it;
             `auto` = the checkpoint's.
+        device_map: instead of a device, for a model larger than one GPU: `auto` spreads its layers
+            over all GPUs (accelerate), a mapping says which module goes where. Such a model can
+            be measured and can write; it is not cut or trained.
 
     Raises:
-        ValueError: no such model, device or dtype; a file that is not what it should be.
+        ValueError: no such model, device or dtype; a file that is not what it should be; a model
+            that does not fit the GPUs.
     """
     name = str(name_or_path)
+    if device_map is not None:
+        return _spread(name, revision, device, dtype, device_map)
     place = resolve_device(device or "cpu")
     precision = resolve_dtype(dtype)
     tokenizer: PreTrainedTokenizerBase | None = None
@@ -122,31 +133,69 @@ def load(
         model = _in(read_published(name), precision)
         tokenizer = _load_tokenizer(tokenizer_home(name), None)
     else:
-        model, found = _from_pretrained(name, revision, precision)
-        # transformers fills what a checkpoint lacks with random weights and only warns.
-        for what in ("missing_keys", "mismatched_keys"):
-            if keys := sorted(map(str, found[what])):
-                raise ValueError(
-                    f"subject: {name!r} does not fit its configuration: {len(keys)} "
-                    f"{what.replace('_', ' ')}, such as {keys[0]}"
-                )
-        unused = sorted(map(str, found["unexpected_keys"]))
-        if unused and is_changed(model.config):
-            raise ValueError(f"subject: {name!r} has weights that its cut has not: {unused[0]}")
-        if unused:
-            logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
+        model = _whole_from_pretrained(name, revision, precision)
         tokenizer = _load_tokenizer(name, revision)
     return model.to(place).eval(), tokenizer
 
 
+def _spread(
+    name: str,
+    revision: str | None,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    device_map: DeviceMap,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    check_device_map(device_map, device)
+    if name in SIZES or is_published(name) or (Path(name) / SPARSE).is_file():
+        raise ValueError(
+            f"device_map: got {name!r}, allowed is a model of the Hub or a folder with its weights "
+            "as transformers writes them"
+        )
+    model = _whole_from_pretrained(name, revision, resolve_dtype(dtype), device_map)
+    refuse_offloaded(model, name)
+    return model.eval(), _load_tokenizer(name, revision)
+
+
+def _whole_from_pretrained(
+    name: str,
+    revision: str | None,
+    precision: torch.dtype | str,
+    device_map: DeviceMap | None = None,
+) -> PreTrainedModel:
+    """The model, with all its weights and no others.
+
+    Raises:
+        ValueError: they do not fit its configuration.
+    """
+    model, found = _from_pretrained(name, revision, precision, device_map)
+    # transformers fills what a checkpoint lacks with random weights and only warns.
+    for what in ("missing_keys", "mismatched_keys"):
+        if keys := sorted(map(str, found[what])):
+            raise ValueError(
+                f"subject: {name!r} does not fit its configuration: {len(keys)} "
+                f"{what.replace('_', ' ')}, such as {keys[0]}"
+            )
+    unused = sorted(map(str, found["unexpected_keys"]))
+    if unused and is_changed(model.config):
+        raise ValueError(f"subject: {name!r} has weights that its cut has not: {unused[0]}")
+    if unused:
+        logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
+    return model
+
+
 def _from_pretrained(
-    name: str, revision: str | None, precision: torch.dtype | str
+    name: str,
+    revision: str | None,
+    precision: torch.dtype | str,
+    device_map: DeviceMap | None = None,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model and what transformers says about its keys."""
     config = load_configuration(name, revision)  # refuses what cannot be had, in one line, at once
     sparse = Path(name) / SPARSE
     try:
         options: dict[str, Any] = {"dtype": precision, "output_loading_info": True}
+        if device_map is not None:
+            options["device_map"] = device_map
         if sparse.is_file():
             if precision == "auto":
                 options["dtype"] = config.dtype or torch.float32
@@ -159,6 +208,8 @@ def _from_pretrained(
             options |= {"revision": revision, "trust_remote_code": False}
             found = AutoModelForCausalLM.from_pretrained(name, **options)
     except Exception as error:  # each file format has errors of its own
+        if said := gated(error, name):  # where only the configuration was in the cache
+            raise ValueError(f"subject: {said}") from error
         raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
     model, keys = found
     return model, keys

@@ -13,6 +13,7 @@ from resprout.data.calibration import (
     read_calibration,
 )
 from resprout.models.positions import position_limit
+from resprout.models.spread import refuse_spread
 from resprout.pruning.adapters import HeadUnit, adapter_for
 from resprout.pruning.amounts import plural
 from resprout.pruning.cut import Cut
@@ -102,6 +103,7 @@ def prune(
         dead_unit=dead_unit,
         sequential=sequential,
     )
+    refuse_spread(model, "cutting")
     check_previous(model, previous)
     windows = windows_for(model, request, calibration, tokenizer)
     adapter = adapter_for(model)

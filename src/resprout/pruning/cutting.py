@@ -163,7 +163,7 @@ def dying(
     units, dead = [], []
     for group in groups:
         total, gone = torch.zeros(group.count), torch.zeros(group.count)
-        for of, rows in _mask_rows(group, held):
+        for of, rows in mask_rows(group, held):
             if rows is not None:
                 total[of] += rows.shape[1]
                 gone[of] += (~rows).sum(1)
@@ -183,14 +183,14 @@ def held_units(groups: Sequence[Group], held: dict[int, Tensor | None]) -> list[
     for group in groups:
         alive = torch.zeros(group.count, dtype=torch.bool)
         seen = False
-        for of, rows in _mask_rows(group, held):
+        for of, rows in mask_rows(group, held):
             seen = seen or rows is not None
             alive[of] |= rows is None or rows.any(1)
         found.append(alive if seen and not alive.all() else None)
     return found
 
 
-def _mask_rows(
+def mask_rows(
     group: Group, held: Mapping[int, Tensor | None]
 ) -> Iterator[tuple[slice, Tensor | None]]:
     """What masks say of a group, parameter by parameter.

@@ -1,5 +1,7 @@
 """Subjects that cannot be had are refused before anything is prepared or trained."""
 
+from itertools import product
+
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from resprout.hints import did_you_mean, first_line
@@ -61,14 +63,12 @@ def _check_cuts(spec: StudySpec, subject: SubjectSpec, model: PreTrainedModel) -
         ValueError: naming the cut.
     """
     wanted = spec.cuts_of(subject)
-    for index, cut in enumerate(spec.cuts):
+    for (index, cut), protocol in product(enumerate(spec.cuts), spec.protocols):
         if cut not in wanted:
             continue
         amount = None if cut.pattern else cut.amounts[0]
         try:
-            request = read_request(
-                model, cut.method, amount, protocol=spec.protocol, **cut.options()
-            )
+            request = read_request(model, cut.method, amount, protocol=protocol, **cut.options())
         except ValueError as error:
             raise ValueError(f"cuts.{index}.{error}") from error
         if request.method.score != "gate":
@@ -120,7 +120,7 @@ def check_subjects(spec: StudySpec) -> None:
             raise ValueError(
                 f"{where}.learning_rate: missing, needed to grow the size {subject.model!r}"
             )
-        if grown and spec.data.train_tokenizer is None:
+        if grown and spec.data.train_tokenizer is None and not spec.data.is_prepared:
             raise ValueError(
                 f"data.train_tokenizer: missing, needed to grow the size {subject.model!r}"
             )

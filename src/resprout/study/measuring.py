@@ -17,9 +17,10 @@ from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, measure_text
 from resprout.models.device import check_precision
+from resprout.models.identity import weights_digest
 from resprout.study.checks import shape_of
 from resprout.study.kept_subjects import Grown
-from resprout.study.points import Point, digest
+from resprout.study.points import Point
 from resprout.study.precision import copy_in_precision, in_precision
 from resprout.study.spec import StudySpec
 from resprout.study.spec_measures import TextSpec, temperature_name
@@ -62,9 +63,9 @@ def text_options(text: TextSpec, seed: int, temperature: float) -> TextOptions:
     )
 
 
-def speed_options(spec: StudySpec) -> SpeedOptions:
-    """A study's workloads."""
-    return SpeedOptions(**(spec.speed.model_dump() if spec.speed is not None else {}))
+def speed_options(spec: StudySpec, seed: int = 0) -> SpeedOptions:
+    """A study's workloads; a point's seed draws the prompts."""
+    return SpeedOptions(**(spec.speed.model_dump() if spec.speed is not None else {}), seed=seed)
 
 
 def check_workloads(spec: StudySpec, device: torch.device, notice: Notice) -> None:
@@ -192,9 +193,10 @@ class Measuring:
 
     def _tasks(self, model: PreTrainedModel) -> Measured:
         assert self.tasks is not None
-        # Per point, so that a killed run finds the tasks that were finished; items stay there.
-        folder = self.subjects.folder / "items" / self.point.id
-        named = digest([self.point.identity, self.subject.digest])
+        # By the weights: a killed run finds the tasks that were finished, and points of several
+        # seeds share them where the seed changed no weight. Items stay there.
+        named = weights_digest(model)
+        folder = self.subjects.folder / "items" / named[:16]
         return run_tasks(model, self.subject.tokenizer, self.tasks, folder, model_digest=named)
 
     def _in_turn(self, model: PreTrainedModel) -> Measured:
@@ -202,11 +204,12 @@ class Measuring:
         models = {self.point.label: model}
         if self.point.amount > 0:
             models = {UNCUT: self._uncut(), **models}
-        return measure_speed(models, speed_options(self.spec))[self.point.label]
+        return measure_speed(models, speed_options(self.spec, self.point.seed))[self.point.label]
 
     def _energy(self, model: PreTrainedModel) -> Measured:
         options = EnergyOptions(**(self.spec.energy.model_dump() if self.spec.energy else {}))
-        found = measure_energy({self.point.label: model}, speed_options(self.spec), options)
+        workloads = speed_options(self.spec, self.point.seed)
+        found = measure_energy({self.point.label: model}, workloads, options)
         return found[self.point.label]
 
 

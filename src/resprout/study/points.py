@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from resprout.pruning.methods import method as method_named
@@ -30,7 +31,13 @@ class Point:
     @property
     def label(self) -> str:
         """How progress and errors name the point."""
-        return f"{self.subject.name} {self.cut.method} {100 * self.amount:g}% seed {self.seed}"
+        named = f"{self.subject.name} {self.cut.method} {100 * self.amount:g}% seed {self.seed}"
+        return named if self.protocol == "fair" else f"{named}, {self.protocol} protocol"
+
+    @property
+    def protocol(self) -> str:
+        """The rules by which it is cut and recovers."""
+        return str(self.identity["protocol"])
 
     @property
     def unit(self) -> str:
@@ -61,7 +68,8 @@ def plan(
     points = []
     for seed in spec.seeds:
         for subject in spec.subjects:
-            for cut in spec.cuts_of(subject):
+            cuts = spec.cuts_of(subject)
+            for protocol, cut in product(spec.protocols, cuts):
                 for amount in cut.amounts:
                     identity = {
                         "format": RECORD_FORMAT,
@@ -71,7 +79,7 @@ def plan(
                         "method": cut.method,
                         "amount": amount,
                         "dead_threshold": cut.dead_threshold,
-                        "protocol": spec.protocol,
+                        "protocol": protocol,
                         "recovery": spec.recovery.identity(),
                         "seed": seed,
                         "tokens": tokens[subject.name],

@@ -6,77 +6,82 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from resprout.data.sources import check_source
-from resprout.data.tokenizer import SMALLEST_VOCABULARY
 from resprout.hints import did_you_mean
 from resprout.pruning.protocols import ProtocolName
 from resprout.study.spec_cuts import CutSpec
+from resprout.study.spec_data import DataSpec
+from resprout.study.spec_errors import one_line, shown
 from resprout.study.spec_measures import (
     EnergySpec,
     MeasureName,
+    OneOrSeveral,
     Part,
     Precision,
     SpeedSpec,
     TaskSpec,
     TextSpec,
 )
+from resprout.study.spec_resources import ResourcesSpec
 from resprout.study.spec_subjects import AgencySpec, Name, SubjectSpec
 from resprout.train.options import SharedTraining, TrainingOptions
 
 __all__ = ["AgencySpec", "CutSpec", "StudySpec", "SubjectSpec", "read_spec"]
 
 
-class DataSpec(Part):
-    """The text, how it is split, tokenised and windowed."""
-
-    source: str = Field(description="'stdlib', 'installed', or a file or folder of text")
-    held_out: float = Field(gt=0, lt=1, description="share of the documents kept for validation")
-    train_tokenizer: int | None = Field(
-        default=None,
-        ge=SMALLEST_VOCABULARY,
-        le=2**20,
-        description="vocabulary of the byte-level BPE trained on the text, for grown subjects",
-    )
-    window: int = Field(ge=2, le=2**20, description="tokens predicted per window")
-
-    @field_validator("source")
-    @classmethod
-    def _source_is_there(cls, value: str) -> str:
-        check_source(value)
-        return value
+NO_RECOVERY = TrainingOptions(steps=0, learning_rate=1e-4)
 
 
 class StudySpec(Part):
     """A whole study."""
 
-    study: Name
-    question: str = ""
-    protocol: ProtocolName = "fair"
-    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[0], min_length=1)
-    data: DataSpec
-    subjects: list[SubjectSpec] = Field(min_length=1)
-    training: SharedTraining | None = None
+    study: Name = Field(description="name of the study and, by default, of its run's folder")
+    question: str = Field(default="", description="what it asks, in words")
+    protocol: OneOrSeveral[ProtocolName] = Field(
+        default="fair",
+        description="'fair' (the same rules for all), 'paper' (as published), or a list of both",
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default=[0],
+        min_length=1,
+        description="of growing, adaptation, recovery, random scores and sampling",
+    )
+    data: DataSpec = Field(description="the text")
+    subjects: list[SubjectSpec] = Field(min_length=1, description="models under study")
+    training: SharedTraining | None = Field(
+        default=None, description="growing of sizes; each subject has its own learning rate"
+    )
     adaptation: TrainingOptions | None = Field(
         default=None, description="further training of every subject, before any cut"
     )
-    cuts: list[CutSpec] = Field(min_length=1)
-    recovery: TrainingOptions
+    cuts: list[CutSpec] = Field(min_length=1, description="methods, each at several amounts")
+    recovery: TrainingOptions = Field(
+        default=NO_RECOVERY, description="training after each cut, masks held; default none"
+    )
     precision: Precision = Field(
         default="float32", description="of the weights after recovery, while they are measured"
     )
-    measures: list[MeasureName] = Field(min_length=1)
-    text: TextSpec | None = None
-    tasks: TaskSpec | None = None
-    speed: SpeedSpec | None = None
-    energy: EnergySpec | None = None
+    measures: list[MeasureName] = Field(
+        min_length=1, description="what is measured of each point; loss always"
+    )
+    text: TextSpec | None = Field(default=None, description="of the measure `text`")
+    tasks: TaskSpec | None = Field(default=None, description="of the measure `tasks`")
+    speed: SpeedSpec | None = Field(
+        default=None, description="workloads of the measures `speed` and `energy`"
+    )
+    energy: EnergySpec | None = Field(default=None, description="of the measure `energy`")
+    resources: ResourcesSpec | None = Field(
+        default=None, description="what one point is given while it is worked"
+    )
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "StudySpec":
         names = [subject.name for subject in self.subjects]
         if len(set(names)) != len(names):
             raise ValueError(f"subjects: got names {names}, allowed is each name once")
+        if isinstance(self.protocol, list) and len(set(self.protocol)) != len(self.protocol):
+            raise ValueError(f"protocol: got {self.protocol}, allowed is each once")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, allowed is each seed once")
         if "loss" not in self.measures:
@@ -120,6 +125,11 @@ class StudySpec(Part):
                 raise ValueError(f"subjects.{index}: no cut names the subject {subject.name!r}")
             if len(set(pairs)) != len(pairs):
                 raise ValueError("cuts: the same method and amount stands there twice")
+
+    @property
+    def protocols(self) -> tuple[ProtocolName, ...]:
+        """The protocols under which every cut is made and measured."""
+        return tuple(self.protocol) if isinstance(self.protocol, list) else (self.protocol,)
 
     @property
     def adapts(self) -> bool:
@@ -182,59 +192,14 @@ def read_spec(path: str | Path) -> StudySpec:
     except (RecursionError, ValueError) as error:  # too deep; a number that is none, by its tag
         raise ValueError(f"{path}: not valid YAML ({str(error) or 'nested too deep'})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: got {_shown(values)}, allowed is a mapping of a study's fields")
+        raise ValueError(f"{path}: got {shown(values)}, allowed is a mapping of a study's fields")
     try:
         return StudySpec.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_one_line(error)}") from error
+        raise ValueError(f"{path}: {one_line(error, StudySpec)}") from error
 
 
 def _where(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first problem of a study file, in one line, and how many more there are."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    field = ".".join(str(part) for part in first["loc"]) or "study"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    kind, context = first["type"], first.get("ctx", {})
-    if kind == "extra_forbidden":
-        allowed = _keys_at(first["loc"][:-1])
-        hint = did_you_mean(str(first["loc"][-1]), allowed)
-        message = (
-            f"{field}: unknown key (value {_shown(first['input'])}), "
-            f"allowed are {', '.join(allowed)}{hint}"
-        )
-    elif kind == "missing":
-        message = f"{field}: missing"
-    elif kind == "value_error":
-        said = str(context.get("error", first["msg"]))
-        own_name = f"{first['loc'][-1]}: " if first["loc"] else ""
-        message = f"{field}: {said.removeprefix(own_name)}" if first["loc"] else said
-    elif kind == "literal_error":
-        message = f"{field}: got {_shown(first['input'])}, allowed are {context['expected']}"
-    else:
-        wanted = first["msg"].removeprefix("Input should be ")
-        message = f"{field}: got {_shown(first['input'])}, allowed is {wanted}"
-    return " ".join((message + more).split())
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the part of a study file at `location` may have."""
-    part: Any = StudySpec
-    for step in location:
-        if isinstance(step, int):
-            continue
-        annotation = part.model_fields[step].annotation
-        models = [annotation, *getattr(annotation, "__args__", ())]
-        part = next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
-    return list(part.model_fields)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,26 +1,43 @@
 """What a study file says of its cuts: methods, each at several amounts."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from resprout.pruning.amounts import check_amount, parse_pattern
+from resprout.pruning.methods import METHODS, resolve
 from resprout.pruning.methods import method as method_named
-from resprout.pruning.methods import resolve
 from resprout.study.spec_measures import Count, Part
 from resprout.study.spec_subjects import Name
+
+_METHOD: dict[str, Any] = {
+    "anyOf": [{"enum": list(METHODS)}, {"type": "string", "pattern": "^([a-z]+-)?[0-9]+:[0-9]+$"}]
+}
 
 
 class CutSpec(Part):
     """A method at several amounts. One that needs text reads the study's training windows."""
 
-    method: str
-    amounts: list[float] = Field(min_length=1)
-    dead_threshold: float | None = Field(default=None, ge=0, le=1)
+    method: Annotated[str, WithJsonSchema(_METHOD)] = Field(
+        description="as `resprout methods` lists them, or a pattern: 2:4, wanda-2:4"
+    )
+    amounts: list[float] = Field(
+        min_length=1, description="fractions of the prunable units, 0 to 1"
+    )
+    dead_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of zeros above which a BioGPT neuron goes whole",
+    )
     scope: str | None = Field(default=None, description="default: the method's own")
-    cut: Literal["mask", "remove"] = "mask"
+    cut: Literal["mask", "remove"] = Field(
+        default="mask", description="weights held at zero, or tensors really smaller"
+    )
     round_to: int | None = Field(default=None, ge=1, description="neurons that stay, a multiple")
-    head_unit: Literal["group", "query"] = "group"
+    head_unit: Literal["group", "query"] = Field(
+        default="group", description="of grouped queries: whole groups, or single queries"
+    )
     calibration_windows: Count | None = Field(
         default=None, description="to score on, of data.window tokens; default 128 of up to 512"
     )

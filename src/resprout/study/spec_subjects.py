@@ -17,12 +17,20 @@ class AgencySpec(Part):
         ge=0,
         description="of the open gates in adaptation; default gates stay plain parameters",
     )
-    gate_learning_rate: float = Field(default=0.05, gt=0)
+    gate_learning_rate: float = Field(
+        default=0.05, gt=0, description="of the gates, with a gate_penalty"
+    )
     states: bool = Field(default=True, description="whether states change during training")
-    calibration_windows: Count = 32
-    overloaded_above: float = Field(default=0.85, ge=0, le=1)
-    misaligned_below: float = Field(default=0.6, ge=0, le=1)
-    recovery_steps: Count = 100
+    calibration_windows: Count = Field(
+        default=32, description="of the training split, on which heads are observed"
+    )
+    overloaded_above: float = Field(
+        default=0.85, ge=0, le=1, description="utilisation above which a head is overloaded"
+    )
+    misaligned_below: float = Field(
+        default=0.6, ge=0, le=1, description="alignment below which a head is misaligned"
+    )
+    recovery_steps: Count = Field(default=100, description="steps until a head is active again")
 
     @model_validator(mode="after")
     def _rate_has_a_use(self) -> "AgencySpec":
@@ -37,9 +45,11 @@ class AgencySpec(Part):
 class SubjectSpec(Part):
     """A subject: a size grown here (with a learning rate), or a trained model by name or path."""
 
-    name: Name
+    name: Name = Field(description="of the subject, in charts and tables")
     model: str = Field(min_length=1, description="a size's name, a Hub id or a model folder")
-    revision: str | None = None
+    revision: str | None = Field(
+        default=None, description="of a Hub model: a branch, tag or commit"
+    )
     config: dict[str, Any] = Field(
         default_factory=dict, description="fields of a size's configuration to change"
     )

@@ -41,6 +41,14 @@ class Store:
                 f"out: {str(self.folder)!r} cannot be written ({error.strerror}); "
                 "allowed is a folder that can"
             ) from error
+        self.check_own(study)
+
+    def check_own(self, study: str) -> None:
+        """See that the folder is not another study's; writes nothing.
+
+        Raises:
+            ValueError: it is.
+        """
         described = self.folder / "study.json"
         if described.is_file():
             other = read_checked(described, StudyFile)["study"]

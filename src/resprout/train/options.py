@@ -26,10 +26,12 @@ class SharedTraining(BaseModel):
         description="each window once per epoch, or (as published) windows that start anywhere",
     )
     warmup_steps: int = Field(default=0, ge=0, le=10**9, description="steps of linear warm-up")
-    min_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
+    min_learning_rate_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="what the schedule falls to"
+    )
     weight_decay: float = Field(default=0.1, ge=0, description="on matrices only")
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="of AdamW")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="of AdamW")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest global gradient norm")
     checkpoint_every: int = Field(
         default=0, ge=0, le=10**9, description="steps; 0 = no checkpoints"

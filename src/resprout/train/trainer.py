@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, Trai
 from resprout.data.tokens import Tokens
 from resprout.models.loss import LossFunction
 from resprout.models.quiet import quiet_transformers
+from resprout.models.spread import refuse_spread
 from resprout.pruning.cut import Cut
 from resprout.train.callbacks import Bar, FiniteLosses, LogWhenSaving
 from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
@@ -99,6 +100,7 @@ def train(
     started = time.perf_counter()
     if options.steps == 0:
         return TrainingResult([], 0, 0.0)
+    refuse_spread(model, "training")
     running = running or Running()
     holder = HoldMasks(masks) if isinstance(masks, dict) else masks
     sharded = running.sharding == "fsdp" and process_count() > 1

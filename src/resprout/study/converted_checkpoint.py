@@ -1,0 +1,58 @@
+"""A published checkpoint as a model folder: with the tokenizer that a `.pt` file cannot hold."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from resprout.data.tokens import TokenSet
+from resprout.files import file_sha256, new_folder, read_json, write_json
+from resprout.models.biogpt.published import is_published, read_published
+from resprout.models.positions import position_limit
+from resprout.models.quiet import quiet_transformers
+from resprout.models.subject import load_tokenizer
+
+NAME = "biogpt"
+_MADE_FROM = "checkpoint.json"
+
+Notice = Callable[[str], None]
+
+
+def model_folder(path: Path, tokens: TokenSet, output_dir: Path, notice: Notice) -> str:
+    """A model folder as it is, a checkpoint file as one under `output_dir/biogpt`, made once.
+
+    Args:
+        path: of the model, or of the checkpoint.
+        tokens: the data that it is measured on, whose tokenizer it gets.
+        output_dir: where the folder is made.
+        notice: told that it is.
+
+    Raises:
+        ValueError: the checkpoint was trained here on another tokenizer's data, or what lies in
+            its folder's place is something else.
+    """
+    if not is_published(path):
+        return str(path)
+    beside = path.parent / "final"  # where `train` leaves the same model, with its tokenizer
+    if beside.is_dir():
+        own = getattr(load_tokenizer(str(beside)), "backend_tokenizer", None)
+        tokens.check_vocabulary(own if isinstance(own, Tokenizer) else None, "data_dir")
+    out = output_dir / NAME
+    made_from = {"sha256": file_sha256(path), "tokenizer": tokens.tokenizer_digest}
+    if (out / _MADE_FROM).is_file():
+        if read_json(out / _MADE_FROM) == made_from:
+            return str(out)
+    elif out.exists():
+        raise ValueError(
+            f"output_dir: {str(out)!r} is in the way; allowed is a folder without it, since the "
+            "checkpoint is converted to that place"
+        )
+    notice(f"{path}: converted to {out}, with the tokenizer of {tokens.path}")
+    with quiet_transformers():
+        model = read_published(path)
+        with new_folder(out) as folder:
+            model.save_pretrained(folder)
+            limit = position_limit(model.config)
+            tokens.transformers_tokenizer(limit).save_pretrained(folder)
+            write_json(folder / _MADE_FROM, made_from)
+    return str(out)

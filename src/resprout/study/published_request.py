@@ -1,0 +1,97 @@
+"""What the published BioGPT comparison is asked for: checked as far as costs nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from resprout.data.tokens import MANIFEST
+from resprout.files import unwritable
+
+T = TypeVar("T")
+
+PYTHIA = "EleutherAI/pythia-160m"
+PYTHIA_STEP = 1000
+# The steps at which Pythia was saved (Biderman et al. 2023, section 2.1).
+PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 143_001, 1000))
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of `python -m biogpt.compare`.
+
+    Attributes:
+        data_dir: a folder that `resprout prepare` wrote.
+        biogpt_ckpt: a published checkpoint or a model folder.
+        pythia: the control, a Hub id or a model folder; None = Pythia-160M.
+        pythia_step: of a control from the Hub; None = the published one.
+        device: `auto`, `cpu`, `cuda`.
+        output_dir: for all that is written.
+        finetune_steps: of recovery.
+        protocols: under which all is done.
+        seed: of recovery and texts.
+    """
+
+    data_dir: Path
+    biogpt_ckpt: Path
+    pythia: str | None = None
+    pythia_step: int | None = None
+    device: str = "auto"
+    output_dir: Path = Path("results")
+    finetune_steps: int = 500
+    protocols: tuple[str, ...] = ("paper", "fair")
+    seed: int = 0
+
+    @property
+    def control(self) -> tuple[str, str | None]:
+        """The control and its revision; a folder has none."""
+        if self.pythia is not None and Path(self.pythia).exists():
+            return self.pythia, None
+        step = PYTHIA_STEP if self.pythia_step is None else self.pythia_step
+        return self.pythia or PYTHIA, f"step{step}"
+
+
+def check_request(request: Request) -> None:
+    """Refuse what a look at the files tells, before any heavy library is loaded.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if not (request.data_dir / MANIFEST).is_file():
+        raise ValueError(
+            f"data_dir: {str(request.data_dir)!r} holds no {MANIFEST}; allowed is a folder that "
+            "`python -m biogpt.prepare_data` wrote"
+        )
+    if not request.biogpt_ckpt.exists():
+        raise ValueError(
+            f"biogpt_ckpt: there is no {str(request.biogpt_ckpt)!r}; allowed is a checkpoint "
+            "(x.pt) or a model folder, as `python -m biogpt.train` writes them"
+        )
+    if request.control[1] is None and request.pythia_step is not None:
+        raise ValueError(
+            f"pythia_step: got {request.pythia_step} with the folder {request.pythia!r}, allowed "
+            "only with a model of the Hub"
+        )
+    if request.pythia_step is not None and request.pythia_step not in PYTHIA_STEPS:
+        raise ValueError(
+            f"pythia_step: got {request.pythia_step}, allowed are 0, 1, 2, 4, ... 512 and 1000, "
+            "2000, ... 143000"
+        )
+    if (blocked := unwritable(request.output_dir)) is not None:
+        raise ValueError(
+            f"output_dir: {str(blocked)!r} cannot be written; allowed is a folder that can"
+        )
+
+
+def under_flag(flag: str, work: Callable[[], T]) -> T:
+    """Do it; what it says of a subject or of tokens is said of the flag.
+
+    Raises:
+        ValueError: as `work` does, the flag's name first.
+    """
+    try:
+        return work()
+    except ValueError as error:
+        named, _, said = str(error).partition(": ")
+        known = named in ("subject", "tokens", "model")
+        raise ValueError(f"{flag}: {said if known else error}") from error

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The published BioGPT comparison in one command: prepare text, train, compare. Each step is left
+# out where it is done, goes on where it was stopped, and an error ends the script.
+#
+#   bash scripts/run_comparison.sh                 as published: The Pile, 294M, Pythia-160M
+#   CONTROL=gpt-neox-294m bash scripts/run_comparison.sh   against a control that is trained alike
+#
+# Settings, by environment variables:
+#   DATA_DIR        prepared text (data)
+#   CHECKPOINTS     the BioGPT's run (checkpoints)
+#   RESULTS         full_comparison.json, records and report (results)
+#   TARGET_TOKENS   of text, and of training (2000000000)
+#   SOURCE          of text (pile)
+#   MODEL           the size to train (biogpt-294m)
+#   CONTROL         a size to train on the same text in place of Pythia from the Hub (none)
+#   CONTROL_DIR     its run (CHECKPOINTS-control)
+#   PREPARE_OPTIONS, TRAIN_OPTIONS, CONTROL_OPTIONS, COMPARE_OPTIONS
+#                   further flags of each command, parted by blanks (CONTROL_OPTIONS: TRAIN_OPTIONS)
+#   PYTHON          the interpreter (python)
+set -euo pipefail
+
+if [ $# -gt 0 ]; then
+    if [ "$1" = --help ] || [ "$1" = -h ]; then
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+        exit 0
+    fi
+    echo "run_comparison.sh: error: got $1, allowed are environment variables (see --help)" >&2
+    exit 2
+fi
+
+PYTHON=${PYTHON:-python}
+DATA_DIR=${DATA_DIR:-data}
+CHECKPOINTS=${CHECKPOINTS:-checkpoints}
+RESULTS=${RESULTS:-results}
+TARGET_TOKENS=${TARGET_TOKENS:-2000000000}
+SOURCE=${SOURCE:-pile}
+MODEL=${MODEL:-biogpt-294m}
+CONTROL=${CONTROL:-}
+CONTROL_DIR=${CONTROL_DIR:-$CHECKPOINTS-control}
+PREPARE_OPTIONS=${PREPARE_OPTIONS:-}
+TRAIN_OPTIONS=${TRAIN_OPTIONS:-}
+CONTROL_OPTIONS=${CONTROL_OPTIONS:-$TRAIN_OPTIONS}
+COMPARE_OPTIONS=${COMPARE_OPTIONS:-}
+export PYTHONUNBUFFERED=1
+
+train() { # model, its run, further flags
+    local model=$1 run=$2
+    shift 2
+    "$PYTHON" -m biogpt.train --model "$model" --data_dir "$DATA_DIR" --out_dir "$run" \
+        --target_tokens "$TARGET_TOKENS" "$@"
+}
+
+# The manifest and the finished model appear last, so they say that a step is whole.
+# Options are meant to be split at blanks.
+# shellcheck disable=SC2086
+{
+    if [ -f "$DATA_DIR/manifest.json" ]; then
+        echo "Step 1: $DATA_DIR is prepared"
+    else
+        echo "Step 1: preparing $SOURCE into $DATA_DIR"
+        "$PYTHON" -m biogpt.prepare_data --source "$SOURCE" --target_tokens "$TARGET_TOKENS" \
+            --out_dir "$DATA_DIR" $PREPARE_OPTIONS
+    fi
+
+    if [ -f "$CHECKPOINTS/biogpt_final.pt" ]; then
+        echo "Step 2: $CHECKPOINTS/biogpt_final.pt is trained"
+    else
+        echo "Step 2: training $MODEL into $CHECKPOINTS"
+        train "$MODEL" "$CHECKPOINTS" --export_pt $TRAIN_OPTIONS
+    fi
+    if [ -n "$CONTROL" ]; then
+        if [ -d "$CONTROL_DIR/final" ]; then
+            echo "Step 2: $CONTROL_DIR/final is trained"
+        else
+            echo "Step 2: training the control $CONTROL into $CONTROL_DIR"
+            train "$CONTROL" "$CONTROL_DIR" $CONTROL_OPTIONS
+        fi
+        COMPARE_OPTIONS="--pythia $CONTROL_DIR/final $COMPARE_OPTIONS"
+    fi
+
+    echo "Step 3: comparing; points that are done are kept"
+    "$PYTHON" -m biogpt.compare --data_dir "$DATA_DIR" \
+        --biogpt_ckpt "$CHECKPOINTS/biogpt_final.pt" --output_dir "$RESULTS" $COMPARE_OPTIONS
+}

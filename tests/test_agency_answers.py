@@ -11,9 +11,9 @@ from resprout.report.agency.gains import constrained, metrics
 from resprout.report.agency.optimum import optimum
 from resprout.report.agency.pairs import compare
 from resprout.report.agency.resilience import resilience, rises
-from resprout.report.agency.series import series_of
 from resprout.report.agency.temperature import temperature
 from resprout.report.agency.verdicts import Finding, Verdict, corrected, listed, p_words, signed
+from resprout.report.series import series_of
 
 STEEP, FLAT = (4.0, 4.3, 5.0), (4.0, 4.05, 4.4)
 

@@ -28,11 +28,11 @@ from resprout.report.agency.readings import (
     temperatures,
     workload_of,
 )
-from resprout.report.agency.series import series_of
 from resprout.report.agency.tables import heads_table
 from resprout.report.page import write_report
 from resprout.report.pages import write_pages
 from resprout.report.records import read_run
+from resprout.report.series import series_of
 
 STEEP, FLAT = (4.0, 4.3, 5.0), (4.0, 4.05, 4.4)
 HEADS = {

@@ -9,67 +9,12 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
+from report_records import LEVELS, WINDOWS, make_record, two, write_run
 from resprout.report import charts, tables
 from resprout.report.comparison import compare, compare_all, headline
 from resprout.report.curves import curves
 from resprout.report.page import write_report
 from resprout.report.records import read_run
-
-LEVELS = (0.0, 0.5, 0.9)
-WINDOWS = 60
-
-
-def make_record(subject, amount, nats, seed=0, tokens="t", text="some text", total=1_000_000):
-    """A record as a run writes it; `nats`: the mean loss per token of this point."""
-    noise = np.random.default_rng(7).normal(0, 0.5, WINDOWS)  # the same hard windows for all
-    sizes = [16] * WINDOWS
-    window_nats = [16 * (nats + e - noise.mean()) for e in noise]
-    loss = {
-        "nats_per_token": nats,
-        "perplexity": float(np.exp(nats)),
-        "bits_per_byte": nats / 2,
-        "ci95": [nats - 0.1, nats + 0.1],
-        "tokens": 16 * WINDOWS,
-        "windows": WINDOWS,
-        "tokens_per_byte": 0.3,
-        "unigram_nats_per_token": 6.0,
-        "window_tokens": sizes,
-        "window_nats": window_nats,
-    }
-    sample = {"category": "code", "prompt": "def f", "text": text, "tokens": 3}
-    environment = {
-        "resprout": "0", "git_commit": "abc", "git_clean": True, "python": "3", "cpu": "a cpu",
-        "libraries": {"torch": "2"}, "system": "Linux", "cores": 2, "threads": 2, "device": "cpu",
-        "device_name": "a cpu",
-    }  # fmt: skip
-    return {
-        "id": f"{subject}-{amount}-{seed}",
-        "study": "made",
-        "subject": subject,
-        "method": "magnitude",
-        "unit": "weight",
-        "stages": {"loss": {"seconds": 1.0, "peak_bytes": 10**9}},
-        "amount": amount,
-        "achieved": amount,
-        "seed": seed,
-        "protocol": "fair",
-        "parameters": {"total": total, "prunable": total // 2,
-                       "surviving": int(total * (1 - amount / 2)), "nonzero": 1},
-        "dead_units": [],
-        "measures": {
-            "loss": loss,
-            "loss_before_recovery": loss,
-            "text": {"distinct_2": 0.5, "repetition_3": 0.1, "samples": [sample]},
-        },
-        "digests": {"tokens": tokens},
-        "environment": environment,
-    }  # fmt: skip
-
-
-def two(losses_a, losses_b, **changes_of_b):
-    a = [make_record("ada", x, y) for x, y in zip(LEVELS, losses_a, strict=True)]
-    b = [make_record("bo", x, y, **changes_of_b) for x, y in zip(LEVELS, losses_b, strict=True)]
-    return a + b
 
 
 def words(records):
@@ -80,20 +25,7 @@ def words(records):
 @pytest.fixture
 def run_folder(tmp_path):
     def write(records, missing=()):
-        (tmp_path / "points").mkdir(exist_ok=True)
-        for record in records:
-            (tmp_path / "points" / f"{record['id']}.json").write_text(json.dumps(record))
-        options = {"steps": 2, "learning_rate": 1e-3}
-        subjects = [{"name": n, "model": n, "learning_rate": 1e-3, "learning_rate_search": None}
-                    for n in dict.fromkeys(r["subject"] for r in records)]  # fmt: skip
-        study = {
-            "study": "made", "question": "Who <wins>?", "protocol": "fair",
-            "points": [r["id"] for r in records] + list(missing),
-            "spec": {"data": {"source": "stdlib", "held_out": 0.02, "window": 16}, "seeds": [0],
-                     "recovery": options, "training": options, "subjects": subjects},
-        }  # fmt: skip
-        (tmp_path / "study.json").write_text(json.dumps(study))
-        return tmp_path
+        return write_run(tmp_path, records, missing)
 
     return write
 
@@ -214,9 +146,9 @@ def test_the_page_is_whole_safe_and_offline(run_folder):
     assert "Who &lt;wins&gt;?" in html
     page = Page()
     page.feed(html)
-    assert page.tags.count("script") == 1
+    assert page.tags.count("script") == 2  # the data, the program
     assert "img" not in page.tags
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3  # the chart; without scripts the two drawn ones
     assert all(link.startswith("#") for link in page.links)
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
@@ -278,13 +210,13 @@ def test_table_has_a_row_per_record_and_no_invented_figure(run_folder):
     assert rows[0][-2:] == ["-", "-"]
     markdown = tables.markdown_table(run.records).splitlines()
     assert len(markdown) == 8
-    assert all(line.count("|") == len(tables.HEADINGS) - 2 + 1 for line in markdown)
+    assert all(line.count("|") == len(tables.HEADINGS) - 4 + 1 for line in markdown)
 
 
-def test_method_and_seed_are_shown_where_they_differ():
+def test_method_protocol_and_seed_are_shown_where_they_differ():
     records = two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))
-    assert not {"method", "seed"} & set(tables.table(records)[0])
-    records[0] |= {"method": "random", "seed": 1}
+    assert not {"method", "protocol", "seed"} & set(tables.table(records)[0])
+    records[0] |= {"method": "random", "protocol": "paper", "seed": 1, "run": "another"}
     assert tables.table(records)[0] == tables.HEADINGS
 
 

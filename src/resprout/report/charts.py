@@ -1,5 +1,6 @@
 """Charts from curves: each function returns (figure, axes); `save` writes PNG and SVG."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from resprout.report.curves import Curve
 # Okabe and Ito's palette: told apart by colour-blind eyes too; markers tell them apart in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
 PNG_DPI = 200
+FEW = 4  # curves that a legend has room for inside of the axes, and their losses before recovery
 
 STYLE: Any = {
     "font.size": 10,
@@ -29,50 +32,84 @@ STYLE: Any = {
 
 def pruning_curve(curves: list[Curve]) -> tuple[Figure, Axes]:
     """Loss against the amount achieved, after recovery (solid) and before (dotted)."""
-    figure, axes = _axes()
-    for i, curve in enumerate(curves):
-        x = 100 * curve.achieved
-        _draw(axes, x, curve, i)
-        if curve.before is not None:
-            before = [estimate.value for estimate in curve.estimates(curve.before)]
-            axes.plot(x, before, ":", color=COLOURS[i % len(COLOURS)], linewidth=1.2,
+    figure, axes = _axes(curves)
+    for curve, style in zip(curves, styles(curves), strict=True):
+        x, scale = 100 * curve.achieved, _scale(curve, curves)
+        _draw(axes, x, curve, scale, **style)
+        if curve.before is not None and len(curves) <= FEW:
+            before = [scale * estimate.value for estimate in curve.estimates(curve.before)]
+            axes.plot(x, before, ":", color=COLOURS[style["colour"] % len(COLOURS)], linewidth=1.2,
                       label=f"{curve.label}, before recovery")  # fmt: skip
-    axes.set_xlabel("amount cut (% of prunable weights, achieved)")
+    axes.set_xlabel("amount cut (% of prunable units, achieved)")
     axes.set_title("Pruning curve")
-    axes.legend()
+    _legend(figure, axes, len(curves))
     return figure, axes
 
 
 def efficiency_frontier(curves: list[Curve]) -> tuple[Figure, Axes]:
     """Loss against surviving parameters, after recovery: equal places are equal sizes."""
-    figure, axes = _axes()
-    for i, curve in enumerate(curves):
-        _draw(axes, curve.surviving / 1e6, curve, i)
+    figure, axes = _axes(curves)
+    for curve, style in zip(curves, styles(curves), strict=True):
+        _draw(axes, curve.surviving / 1e6, curve, _scale(curve, curves), **style)
     axes.set_xlabel("surviving parameters (millions)")
     axes.set_title("Efficiency frontier")
-    axes.legend()
+    _legend(figure, axes, len(curves))
     return figure, axes
 
 
-def _axes() -> tuple[Figure, Axes]:
+def styles(found: Sequence[Curve]) -> list[dict[str, int]]:
+    """Colours tell subjects apart where there are several, else methods; dashes tell the rest."""
+    whose: list[tuple[str, str]] = [(c.run, c.subject) for c in found]
+    how = [(c.method, c.protocol) for c in found]
+    if len(set(whose)) == 1:
+        whose, how = how, whose
+    colours, dashes = list(dict.fromkeys(whose)), list(dict.fromkeys(how))
+    return [
+        {"colour": colours.index(own), "dash": dashes.index(way)}
+        for own, way in zip(whose, how, strict=True)
+    ]
+
+
+def _per_token(curves: Sequence[Curve]) -> bool:
+    """Whether losses per token can stand in one chart: per token means another thing elsewhere."""
+    return len({curve.tokens for curve in curves}) == 1
+
+
+def _scale(curve: Curve, curves: Sequence[Curve]) -> float:
+    return 1.0 if _per_token(curves) else curve.bits_per_nat
+
+
+def _axes(curves: Sequence[Curve]) -> tuple[Figure, Axes]:
+    below = (
+        0 if len(curves) <= FEW else 0.2 * -(-len(curves) // 2)
+    )  # inches of a legend in two columns
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.2 + below), layout="constrained")
         axes = figure.add_subplot()
-    axes.set_ylabel("held-out loss (nats per token)")
+    unit = "nats per token" if _per_token(curves) else "bits per byte"
+    axes.set_ylabel(f"held-out loss ({unit})")
     return figure, axes
 
 
-def _draw(axes: Axes, x: np.ndarray, curve: Curve, i: int) -> None:
+def _legend(figure: Figure, axes: Axes, curves: int) -> None:
+    if curves <= FEW:
+        axes.legend()
+    else:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=3.5)
+
+
+def _draw(axes: Axes, x: np.ndarray, curve: Curve, scale: float, colour: int, dash: int) -> None:
     estimates = curve.estimates()
-    value = np.array([e.value for e in estimates])
-    below = value - np.array([e.low for e in estimates])
-    above = np.array([e.high for e in estimates]) - value
+    value = scale * np.array([e.value for e in estimates])
+    below = value - scale * np.array([e.low for e in estimates])
+    above = scale * np.array([e.high for e in estimates]) - value
     axes.errorbar(
         x,
         value,
         yerr=np.clip([below, above], 0, None),
-        color=COLOURS[i % len(COLOURS)],
-        marker=MARKERS[i % len(MARKERS)],
+        color=COLOURS[colour % len(COLOURS)],
+        linestyle=DASHES[dash % len(DASHES)],
+        marker=MARKERS[(colour + dash) % len(MARKERS)],
         markersize=5,
         capsize=3,
         label=f"{curve.label} (95 % interval)",

@@ -64,11 +64,15 @@ class Comparison:
 
 
 def compare_all(found: list[Curve]) -> list[Comparison]:
-    """Every pair of curves that differ in the subject or in the method, not in both."""
+    """Every pair of curves of one protocol that differ in the subject, the method or the run alone.
+
+    Across protocols an amount is of other weights, and not recovered alike.
+    """
     return [
         compare(a, b)
         for a, b in combinations(found, 2)
-        if a.subject == b.subject or a.method == b.method
+        if a.protocol == b.protocol
+        and [a.subject == b.subject, a.method == b.method, a.run == b.run].count(False) == 1
     ]
 
 
@@ -165,19 +169,24 @@ def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
                 "uncut loss: "
                 + _who_is_lower(a, b, pair.rise_difference, "the smaller rise", pair.unit)
             )
-        if pair.within is not None:
+        if pair.within is not None and pair.unit == "nat per token":  # one limit for both
             within_a, within_b = pair.within
             sentences.append(
                 f"The largest amount that keeps the rise within {TOLERATED_RISE_NATS:g} nat per "
                 f"token is {_within(pair.first, within_a)} for {a} and "
                 f"{_within(pair.second, within_b)} for {b}."
             )
-    if max(curve.seeds for curve in found) == 1:
+    if all(_trained_once(curve) for curve in found):
         sentences.append(
             "One training run each: the intervals tell how far the choice of held-out text could "
             "move these figures, not how far another training seed could."
         )
     return sentences
+
+
+def _trained_once(curve: Curve) -> bool:
+    """Whether it has one seed, or seeds that changed no loss: of what was trained elsewhere."""
+    return bool((curve.nats == curve.nats[:, :1]).all())
 
 
 def _sizes_to_tell(pair: Comparison) -> list[tuple[str, AtEqual]]:

@@ -1,9 +1,9 @@
 """Degradation curves: the losses of a subject under a method, level by level, window by window."""
 
 import math
-from collections import defaultdict
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from resprout.measure.statistics import (
     RESAMPLES,
     Estimate,
     Floats,
-    estimate,
+    from_resamples,
     resampling_weights,
     weighted_mean,
 )
+from resprout.report.series import Series, series_of
 
 Record = dict[str, Any]
 
@@ -26,8 +27,11 @@ class Curve:
     """One subject under one method.
 
     Attributes:
-        label: the subject's name, with the method's where the run has several.
-        subject, method: their names.
+        label: the subject's name, with the method's, the protocol's and the run's where there are
+            several.
+        subject, method: their names; the method's with what sets it apart from its like.
+        protocol: by which rules it was cut and recovered.
+        run: which of several runs, else empty.
         amounts: (L,) requested, increasing.
         achieved: (L,) mean over seeds.
         surviving: (L,) mean surviving parameters.
@@ -39,11 +43,15 @@ class Curve:
         sizes: (W,) tokens per window.
         tokens: digest of the tokens: curves on the same tokens are compared window by window.
         bits_per_nat: bits per byte for each nat per token.
+        records: what it was made from, per level one of each seed.
+        borrowed: whether the uncut records are another method's, whose uncut model is the same.
     """
 
     label: str
     subject: str
     method: str
+    protocol: str
+    run: str
     amounts: Floats
     achieved: Floats
     surviving: Floats
@@ -55,6 +63,8 @@ class Curve:
     sizes: NDArray[np.int64]
     tokens: str
     bits_per_nat: float
+    records: list[list[Record]] = field(repr=False)
+    borrowed: bool = False
 
     @property
     def seeds(self) -> int:
@@ -68,61 +78,73 @@ class Curve:
 
     def weights(self, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
         """Bootstrap weights of this curve's seeds and windows, (R, S, W)."""
-        return resampling_weights(self.seeds, len(self.sizes), resamples, seed)
+        return _weights(self.seeds, len(self.sizes), resamples, seed)
+
+    def resampled(self, nats: Floats | None = None) -> Floats:
+        """(1 + R, L): nats per token of the data itself, then of each resample."""
+        weights = self.weights()
+        plain = np.ones((1, *weights.shape[1:]))
+        return np.concatenate([self.losses(plain, nats), self.losses(weights, nats)])
 
     def estimates(self, nats: Floats | None = None) -> list[Estimate]:
         """Nats per token with interval, one per level."""
-        weights = self.weights()
-        levels = self.nats if nats is None else nats
-        return [estimate(partial(weighted_mean, level, self.sizes), weights) for level in levels]
+        return [from_resamples(level) for level in self.resampled(nats).T]
 
 
-def curves(records: list[Record]) -> list[Curve]:
-    """The curves of a run, subjects in the run's order; levels that all seeds have."""
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record["subject"], record["method"]].append(record)
-    several_methods = len({method for _, method in groups}) > 1
-    found = []
-    for (subject, method), members in groups.items():
-        seeds = sorted({record["seed"] for record in members})
-        levels: dict[float, dict[int, Record]] = defaultdict(dict)
-        for record in members:
-            levels[record["amount"]][record["seed"]] = record
-        whole = [amount for amount in sorted(levels) if len(levels[amount]) == len(seeds)]
-        if not whole:
-            continue
-        table = [[levels[amount][seed] for seed in seeds] for amount in whole]
-        loss = table[0][0]["measures"]["loss"]
-        contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
-        context = contexts.pop() if len(contexts) == 1 else None
-        found.append(
-            Curve(
-                label=f"{subject}, {method}" if several_methods else subject,
-                subject=subject,
-                method=method,
-                amounts=np.array(whole),
-                achieved=np.array([[r["achieved"] for r in row] for row in table]).mean(1),
-                surviving=np.array(
-                    [[r["parameters"]["surviving"] for r in row] for row in table]
-                ).mean(1),
-                non_embedding=_sizes(table, "non_embedding"),
-                flops=None if context is None else _sizes(table, "effective_flops_per_token"),
-                flops_context_tokens=context,
-                nats=_window_nats(table, "loss"),
-                before=_window_nats(table, "loss_before_recovery")
-                if all(
-                    "window_nats" in r["measures"].get("loss_before_recovery", {})
-                    for row in table
-                    for r in row
-                )
-                else None,
-                sizes=np.array(loss["window_tokens"]),
-                tokens=table[0][0]["digests"]["tokens"],
-                bits_per_nat=loss["tokens_per_byte"] / math.log(2),
-            )
-        )
-    return found
+@lru_cache(maxsize=4)  # the curves of a run share them, and a page asks for them many times
+def _weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
+    weights = resampling_weights(seeds, windows, resamples, seed)
+    weights.flags.writeable = False
+    return weights
+
+
+def curves(records: Sequence[Record]) -> list[Curve]:
+    """The curves of a run (or several), in the order of the records; levels that all seeds have."""
+    all_series = series_of(records)
+    several = {
+        name: len({getattr(series, name) for series in all_series}) > 1
+        for name in ("method", "protocol", "run")
+    }
+    if not several["method"]:
+        several["method"] = any(series.variant for series in all_series)
+    found = (_curve(series, several) for series in all_series)
+    return [curve for curve in found if curve is not None]
+
+
+def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
+    """Of the levels that all its seeds have; None where there is no such level."""
+    seeds = sorted({seed for level in series.points.values() for seed in level})
+    whole = [amount for amount in series.levels if len(series.points[amount]) == len(seeds)]
+    if not whole:
+        return None
+    table = [series.records(amount, seeds) for amount in whole]
+    loss = table[0][0]["measures"]["loss"]
+    contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
+    context = contexts.pop() if len(contexts) == 1 else None
+    measured_before = all(
+        "window_nats" in r["measures"].get("loss_before_recovery", {}) for row in table for r in row
+    )
+    names = {"method": series.named_method, "protocol": series.protocol, "run": series.run}
+    return Curve(
+        label=", ".join([series.subject, *(name for key, name in names.items() if several[key])]),
+        subject=series.subject,
+        method=series.named_method,
+        protocol=series.protocol,
+        run=series.run,
+        amounts=np.array(whole),
+        achieved=np.array([[r["achieved"] for r in row] for row in table]).mean(1),
+        surviving=np.array([[r["parameters"]["surviving"] for r in row] for row in table]).mean(1),
+        non_embedding=_sizes(table, "non_embedding"),
+        flops=None if context is None else _sizes(table, "effective_flops_per_token"),
+        flops_context_tokens=context,
+        nats=_window_nats(table, "loss"),
+        before=_window_nats(table, "loss_before_recovery") if measured_before else None,
+        sizes=np.array(loss["window_tokens"]),
+        tokens=table[0][0]["digests"]["tokens"],
+        bits_per_nat=loss["tokens_per_byte"] / math.log(2),
+        records=table,
+        borrowed=series.borrowed,
+    )
 
 
 def _window_nats(table: list[list[Record]], measure: str) -> Floats:

@@ -1,167 +1,112 @@
 """The page: one HTML file with everything in it, for a reader without the run or a network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from resprout.files import write_text
 from resprout.report import charts, tables
-from resprout.report.comparison import compare_all, headline
-from resprout.report.curves import curves
-from resprout.report.records import Run, read_run
+from resprout.report.comparison import compare_all
+from resprout.report.curves import Curve, curves
+from resprout.report.details import PROTOCOLS, details_of, environments_of, study_file
+from resprout.report.embed import inline_svg, script_digest, script_json, templates
+from resprout.report.insides import insides
+from resprout.report.overlay import published_overlay
+from resprout.report.plot_data import plot_data
+from resprout.report.records import Run, protocols_of, read_runs
+from resprout.report.summary import comparison_rows, summary
+from resprout.report.task_table import task_tables
+from resprout.report.texts import text_levels
+from resprout.report.workload_table import absent_energy, how_timed, workload_tables
 
-PROTOCOLS = {
-    "fair": "the same prunable set by role for every subject (all matrices and kernels inside the "
-    "blocks that the forward pass uses), the same recovery for every level, 0 % too, and the whole "
-    "held-out set in fixed windows",
-    "paper": "the choices of the published study, its weak points included: its prunable set, and "
-    "no recovery for the uncut model",
-}
+SCRIPTS = ("chart.js", "tables.js", "texts.js", "insides.js")
 
 
-def write_report(folder: Path) -> Path:
-    """Read a run's records, draw its charts and write `report.html`; returns its path.
+def write_report(folder: Path, *others: Path) -> Path:
+    """Read a run's records, draw its charts and write its page; returns the page's path.
+
+    Args:
+        folder: of the run; gets `report.html`, and `charts/` in PNG and SVG.
+        others: runs that are laid over it; the page is `report_with_NAMES.html` then.
 
     Raises:
-        ValueError: the folder is no run, or no point of it is finished.
+        ValueError: a folder is no run, or no point of it is finished.
     """
-    run = read_run(folder)
-    found = curves(run.records)
+    runs = read_runs([folder, *others])
+    records = [record for run in runs for record in run.records]
+    found = curves(records)
+    also = "".join(f"_with_{other.resolve().name}" for other in others)
     drawn = {
         "pruning_curve": charts.pruning_curve(found)[0],
         "efficiency_frontier": charts.efficiency_frontier(found)[0],
     }
     for name, figure in drawn.items():
-        charts.save(figure, folder / "charts" / name)
-    page = (
-        templates()
-        .get_template("report.html")
-        .render(
-            study=run.study,
-            protocol=PROTOCOLS[run.study["protocol"]],
-            headline=headline(found, compare_all(found)),
-            charts={name: inline_svg(folder / "charts" / f"{name}.svg", name) for name in drawn},
-            table=tables.table(run.records),
-            is_text=tables.is_text,
-            levels=_levels(run),
-            details=details_of(run),
-            environments=environments_of(run),
-            failures=run.failures,
-            missing=run.missing,
-        )
+        charts.save(figure, folder / "charts" / f"{name}{also}")
+    environment = templates()
+    script = _script(environment)
+    page = environment.get_template("report.html").render(
+        title=" and ".join(run.study["study"] for run in runs),
+        questions=list(dict.fromkeys(run.study["question"] for run in runs)),
+        protocols={name: PROTOCOLS[name] for run in runs for name in protocols_of(run)},
+        charts={name: inline_svg(folder / "charts" / f"{name}{also}.svg", name) for name in drawn},
+        script=Markup(script),
+        script_digest=script_digest(script),
+        table=tables.table(records),
+        is_text=tables.is_text,
+        runs=[_foot(run) for run in runs],
+        has_agency_page=not others and len({"agency" in record for record in records}) == 2,
+        **_sections(found, [run.study["study"] for run in runs]),
     )
-    path = folder / "report.html"
+    path = folder / f"report{also}.html"
     write_text(path, page)
     return path
 
 
-def templates() -> Environment:
-    """The pages' templates: every value is escaped, and one that is missing is an error."""
-    return Environment(
-        loader=PackageLoader("resprout.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _sections(found: Sequence[Curve], studies: Sequence[str]) -> dict[str, Any]:
+    """What the page shows of the curves."""
+    plot = plot_data(found)
+    published = published_overlay(studies, 1 + max(curve["colour"] for curve in plot["curves"]))
+    plot["curves"] += published
+    if published:  # they are told by the amount asked for
+        plot["x"].sort(key=lambda axis: axis["key"] != "amount")
+    comparisons = compare_all(list(found))
+    drawings = insides(found)
+    return {
+        "headline": summary(found, comparisons),
+        "comparisons": comparison_rows(comparisons),
+        "levels": text_levels(found),
+        "curve_labels": [curve.label for curve in found],
+        "borrowed": [curve.label for curve in found if curve.borrowed],
+        "tasks": task_tables(found),
+        "workloads": workload_tables(found),
+        "timed": how_timed(found),
+        "no_energy": absent_energy(found),
+        "drawings": drawings,
+        "published": list(dict.fromkeys(curve["source"] for curve in published)),
+        "data": script_json({"plot": plot, "insides": drawings}),
+    }
 
 
-def inline_svg(path: Path, name: str) -> Markup:
-    """A chart as an <svg> element: our own drawing, its texts are outlines, so safe as it is.
-
-    Identifiers are made the chart's own: two inlined drawings share one page.
-    """
-    svg = path.read_text("utf-8")
-    svg = svg[svg.index("<svg") :]
-    for marker in ('id="', 'xlink:href="#', "url(#"):
-        svg = svg.replace(marker, f"{marker}{name}-")
-    described = f'<svg role="img" aria-label="{name.replace("_", " ")}"'
-    return Markup(svg.replace("<svg", described, 1))
-
-
-def _levels(run: Run) -> list[dict[str, Any]]:
-    """For the slider: each amount with every subject's samples there, side by side."""
-    amounts = sorted({record["amount"] for record in run.records})
-    levels = []
-    for amount in amounts:
-        columns = [
-            {
-                "title": f"{record['subject']}, {record['method']}, seed {record['seed']}",
-                "loss": record["measures"]["loss"]["nats_per_token"],
-                "achieved": record["achieved"],
-                "samples": {
-                    s.get("name", s["category"]): s for s in record["measures"]["text"]["samples"]
-                },
-            }
-            for record in run.records
-            if record["amount"] == amount and "samples" in record["measures"].get("text", {})
-        ]
-        if columns:
-            categories = list(columns[0]["samples"])
-            levels.append({"amount": amount, "columns": columns, "categories": categories})
-    return levels
+def _foot(run: Run) -> dict[str, Any]:
+    """How a run was made, and what of it is missing."""
+    return {
+        "name": run.name,
+        "points": len(run.study["points"]),
+        "missing": run.missing,
+        "failures": run.failures,
+        "details": details_of(run),
+        "environments": environments_of(run),
+        "study": run.study["study"],
+        "study_file": study_file(run),
+    }
 
 
-def details_of(run: Run) -> list[tuple[str, str]]:
-    """How the study was set up, as pairs of name and value."""
-    spec = run.study["spec"]
-    first = run.records[0]["measures"]["loss"]
-    details = [
-        ("text", f"{spec['data']['source']}, {spec['data']['held_out']:.1%} of files held out"),
-        (
-            "held-out set",
-            f"{first['tokens']:,} predicted tokens in {first['windows']:,} windows of "
-            f"{spec['data']['window']}",
-        ),
-        (
-            "baseline",
-            f"{first['unigram_nats_per_token']:.3f} nats per token: a model that knows only how "
-            "often each token occurs",
-        ),
-        ("seeds", ", ".join(map(str, spec["seeds"]))),
-        ("recovery", _options(spec["recovery"])),
-    ]
-    if spec["training"]:
-        details.append(("growing", _options(spec["training"])))
-    for subject in spec["subjects"]:
-        parts = [subject["model"]]
-        if subject["learning_rate"]:
-            parts.append(f"learning rate {subject['learning_rate']:g}")
-        if subject["learning_rate_search"]:
-            tried = ", ".join(
-                f"{rate}: {loss:.3f}" for rate, loss in subject["learning_rate_search"].items()
-            )
-            parts.append(f"chosen from a search (held-out nats per token at {tried})")
-        details.append((subject["name"], "; ".join(parts)))
-    for record in run.records:
-        if record["dead_units"]:
-            where = f"dead in {record['subject']} at {record['amount']:.0%}, seed {record['seed']}"
-            details.append((where, ", ".join(record["dead_units"])))
-    return details
-
-
-def _options(options: dict[str, Any]) -> str:
-    shown = {name: v if isinstance(v, str) else f"{v:g}" for name, v in options.items()}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
-
-
-def environments_of(run: Run) -> list[list[tuple[str, str]]]:
-    """What the points were run on; usually one machine."""
-    found: list[list[tuple[str, str]]] = []
-    for record in run.records:
-        e = record["environment"]
-        commit = "unknown (not a git checkout)"
-        if e["git_commit"]:
-            commit = e["git_commit"] + ("" if e["git_clean"] else ", with uncommitted changes")
-        pairs = [
-            ("device", e["device_name"]),
-            ("processor", f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads used"),
-            ("system", f"{e['system']}, Python {e['python']}"),
-            ("libraries", ", ".join(f"{n} {v}" for n, v in e["libraries"].items())),
-            ("resprout", f"{e['resprout']}, commit {commit}"),
-        ]
-        if pairs not in found:
-            found.append(pairs)
-    return found
+def _script(environment: Environment) -> str:
+    """The page's own program, whole."""
+    loader = environment.loader
+    assert loader is not None
+    sources = [loader.get_source(environment, name)[0] for name in SCRIPTS]
+    return "".join(f"(() => {{\n{source}}})();\n" for source in sources)

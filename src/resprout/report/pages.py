@@ -7,8 +7,12 @@ from resprout.report.agency.page import write_agency_report
 from resprout.report.page import write_report
 
 
-def write_pages(folder: Path) -> list[str]:
+def write_pages(folder: Path, *others: Path) -> list[str]:
     """Write the report, and the agency page where subjects with agency and without are compared.
+
+    Args:
+        folder: of the run.
+        others: runs that are laid over it in one report; no agency page is written then.
 
     Returns:
         A line per page: what it is and its path, or why it is not there yet.
@@ -16,7 +20,9 @@ def write_pages(folder: Path) -> list[str]:
     Raises:
         ValueError: the folder is no run, or no point of it is finished.
     """
-    lines = [f"report: {write_report(folder)}"]
+    lines = [f"report: {write_report(folder, *others)}"]
+    if others:
+        return lines
     study = read_checked(folder / "study.json", StudyFile)
     kinds = {bool(subject.get("agency")) for subject in study["spec"]["subjects"]}
     if kinds == {True, False}:

@@ -1,7 +1,7 @@
 """Reading a run's records back."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class Run:
         records: the finished points, in the study's order, each with its loss measured.
         missing: how many points are not finished.
         failures: point -> reason, of points and measures that failed.
+        name: which of several runs this is, else empty.
     """
 
     folder: Path
@@ -25,6 +26,7 @@ class Run:
     records: list[dict[str, Any]]
     missing: int
     failures: dict[str, str]
+    name: str = ""
 
 
 def read_run(folder: Path) -> Run:
@@ -57,7 +59,7 @@ def read_run(folder: Path) -> Run:
             failures[f"{path.name}, not used"] = str(error)
             missing += 1
             continue
-        for measure, reason in _failed(record["measures"]):
+        for measure, reason in failed_measures(record["measures"]):
             where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
             failures[where] = reason
         if "nats_per_token" in record["measures"].get("loss", {}):
@@ -69,7 +71,39 @@ def read_run(folder: Path) -> Run:
     return Run(folder, study, records, missing, failures)
 
 
-def _failed(measures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Several runs to be laid over each other: each record says which `run` it is of.
+
+    A run is named by its study, by its folder where two are of the same study.
+
+    Raises:
+        ValueError: as `read_run`; a folder that is given twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    for folder in folders:
+        if resolved.count(folder.resolve()) > 1:
+            raise ValueError(f"run: {str(folder)!r} is given twice")
+    runs = [read_run(folder) for folder in folders]
+    if len(runs) == 1:
+        return runs
+    names = [run.study["study"] for run in runs]
+    if len(set(names)) < len(names):
+        names = [folder.name for folder in resolved]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return [
+        replace(run, name=name, records=[record | {"run": name} for record in run.records])
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def protocols_of(run: Run) -> list[str]:
+    """The protocols of a run's points, in the study's order."""
+    given = run.study["protocol"]
+    return list(given) if isinstance(given, list) else [given]
+
+
+def failed_measures(measures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Measure -> reason, of those that failed; of tasks and temperatures each by itself."""
     for name, values in measures.items():
         failed = (values or {}).get("failed")

@@ -1,12 +1,15 @@
 """Tables: one row per point, the same figures for terminal, page and Markdown."""
 
+import math
 from typing import Any, Literal
 
 from rich.table import Table
 
 HEADINGS = [
+    "run",
     "subject",
     "method",
+    "protocol",
     "amount",
     "achieved",
     "seed",
@@ -21,24 +24,34 @@ HEADINGS = [
 ]
 
 
+PER_TOKEN = ("nats per token", "perplexity")
+
+
 def rows(records: list[dict[str, Any]]) -> list[list[str]]:
-    """The figures of each record as text, in the order of `HEADINGS`; `-` where there is none."""
-    table = []
+    """The figures of each record as text, in the order of `HEADINGS`; `-` where there is none.
+
+    The loss before recovery and the interval are in nats per token, or in bits per byte where the
+    records' tokens are not the same.
+    """
+    table, per_token = [], _per_token(records)
     for record in records:
         measures = record["measures"]
         loss, text = measures["loss"], measures.get("text", {})
         before = measures.get("loss_before_recovery", {})
+        scale = 1.0 if per_token else loss["tokens_per_byte"] / math.log(2)
         table.append(
             [
+                record.get("run", ""),
                 record["subject"],
                 record["method"],
+                record["protocol"],
                 f"{record['amount']:.0%}",
                 f"{record['achieved']:.1%}",
                 str(record["seed"]),
                 f"{record['parameters']['surviving']:,}",
-                _figure(before.get("nats_per_token"), 3),
+                _figure(before.get("nats_per_token" if per_token else "bits_per_byte"), 3),
                 _figure(loss["nats_per_token"], 3),
-                f"{loss['ci95'][0]:.3f} to {loss['ci95'][1]:.3f}",
+                f"{scale * loss['ci95'][0]:.3f} to {scale * loss['ci95'][1]:.3f}",
                 _figure(loss["bits_per_byte"], 3),
                 _figure(loss["perplexity"], 1),
                 _figure(text.get("distinct_2"), 2),
@@ -49,19 +62,26 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def table(records: list[dict[str, Any]]) -> list[list[str]]:
-    """Headings and rows, without the columns of method or seed where all rows agree on them."""
-    body = rows(records)
+    """Headings and rows, without those of run, method, protocol or seed where all rows agree.
+
+    Where the records' tokens are not the same there is no figure per token: rows are compared.
+    """
+    body, per_token = rows(records), _per_token(records)
     shown = [
         i
         for i, heading in enumerate(HEADINGS)
-        if heading not in ("method", "seed") or len({row[i] for row in body}) > 1
+        if (per_token or heading not in PER_TOKEN)
+        and (
+            heading not in ("run", "method", "protocol", "seed")
+            or len({row[i] for row in body}) > 1
+        )
     ]
     return [[line[i] for i in shown] for line in [HEADINGS, *body]]
 
 
 def is_text(heading: str) -> bool:
     """Whether a column holds words, set to the left; figures are set to the right."""
-    return heading in ("subject", "method")
+    return heading in ("run", "subject", "method", "protocol")
 
 
 def terminal_table(records: list[dict[str, Any]], width: int) -> Table:
@@ -75,7 +95,10 @@ def terminal_table(records: list[dict[str, Any]], width: int) -> Table:
         heading, *cells = column  # headings may break at their spaces, figures may not
         return max(map(len, [*heading.split(), *cells])) + 1
 
-    for spare in ("perplexity", "distinct-2", "repetition-3", "bits per byte", "achieved"):
+    spares = ("perplexity", "distinct-2", "repetition-3", "bits per byte", "achieved")
+    for spare in spares:
+        if spare == "bits per byte" and not _per_token(records):
+            continue
         if sum(map(needed, columns)) > width:
             columns = [column for column in columns if column[0] != spare]
     drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -92,6 +115,11 @@ def markdown_table(records: list[dict[str, Any]]) -> str:
     headings, *body = table(records)
     rule = ["---" if is_text(heading) else "--:" for heading in headings]
     return "".join(f"| {' | '.join(line)} |\n" for line in [headings, rule, *body])
+
+
+def _per_token(records: list[dict[str, Any]]) -> bool:
+    """Whether all losses per token are of the same tokens."""
+    return len({record["digests"]["tokens"] for record in records}) <= 1
 
 
 def _figure(value: float | None, digits: int) -> str:

@@ -28,7 +28,7 @@ from resprout.report.agency.readings import (
     SPEED,
     Measure,
 )
-from resprout.report.agency.series import Series
+from resprout.report.series import Series
 
 Y_LABELS = {
     "perplexity": "perplexity on held-out text\n(log axis, lower is better)",

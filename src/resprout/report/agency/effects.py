@@ -15,7 +15,7 @@ from resprout.report.agency.readings import (
     read,
     speed_ratio,
 )
-from resprout.report.agency.series import Series
+from resprout.report.series import Series
 
 Reader = Callable[[Record], Reading | str]
 # factor, whose, at which level, read how

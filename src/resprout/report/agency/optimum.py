@@ -5,7 +5,6 @@ from resprout.measure.statistics import Estimate, from_resamples
 from resprout.report.agency.effects import Improvement, speed_gain
 from resprout.report.agency.pairs import Comparison, Pair, grid
 from resprout.report.agency.resilience import loss_curve
-from resprout.report.agency.series import Series
 from resprout.report.agency.verdicts import (
     Answer,
     Finding,
@@ -17,6 +16,7 @@ from resprout.report.agency.verdicts import (
     tested,
 )
 from resprout.report.comparison import TOLERATED_RISE_NATS
+from resprout.report.series import Series
 
 QUESTION = "What is the optimal pruning level?"
 

@@ -13,7 +13,6 @@ from resprout.report.agency.pairs import Comparison, compare
 from resprout.report.agency.radar import radar
 from resprout.report.agency.readings import temperatures, workload_of
 from resprout.report.agency.resilience import resilience
-from resprout.report.agency.series import series_of
 from resprout.report.agency.tables import (
     figures_table,
     heads_table,
@@ -23,14 +22,10 @@ from resprout.report.agency.tables import (
 from resprout.report.agency.temperature import temperature
 from resprout.report.agency.verdicts import Answer, seeds_words
 from resprout.report.charts import save
-from resprout.report.page import (
-    PROTOCOLS,
-    details_of,
-    environments_of,
-    inline_svg,
-    templates,
-)
-from resprout.report.records import Run, read_run
+from resprout.report.details import PROTOCOLS, details_of, environments_of
+from resprout.report.embed import inline_svg, templates
+from resprout.report.records import Run, protocols_of, read_run
+from resprout.report.series import series_of
 
 PAGE, CSV = "agency.html", "agency.csv"
 
@@ -62,7 +57,7 @@ def write_agency_report(folder: Path, baseline: str | None = None) -> Path:
         .get_template("agency.html")
         .render(
             study=run.study,
-            protocol=PROTOCOLS[run.study["protocol"]],
+            protocols={name: PROTOCOLS[name] for name in protocols_of(run)},
             intro=introduction(comparison),
             answers=answers(comparison, workload, heats),
             charts=[

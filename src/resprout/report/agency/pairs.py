@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resprout.hints import did_you_mean
-from resprout.report.agency.series import Series
+from resprout.report.series import Series
 
 GATE, TAYLOR = "heads-gate", "heads-taylor"
 

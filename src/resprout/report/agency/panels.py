@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFo
 
 from resprout.report.agency.contrasts import Effect
 from resprout.report.agency.pairs import Comparison
-from resprout.report.agency.series import Series
 from resprout.report.charts import COLOURS, MARKERS, STYLE
+from resprout.report.series import Series
 
 WIDTH, HEIGHT = 3.7, 2.9  # inches of one panel
 MOST_TICKS = 7  # levels that are marked on the axis, each by itself

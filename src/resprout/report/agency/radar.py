@@ -18,8 +18,8 @@ from resprout.report.agency.readings import (
     TOKENS_PER_SECOND,
     Measure,
 )
-from resprout.report.agency.series import Series
 from resprout.report.charts import COLOURS, MARKERS, STYLE
+from resprout.report.series import Series
 
 AXES = (PERPLEXITY, DISTINCT, REPETITION, TOKENS_PER_SECOND, FIRST_TOKEN, MODEL_BYTES)
 NAMES = {

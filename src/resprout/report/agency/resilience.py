@@ -15,7 +15,6 @@ from resprout.report.agency.contrasts import (
 )
 from resprout.report.agency.pairs import Comparison, Pair
 from resprout.report.agency.readings import PERPLEXITY, read
-from resprout.report.agency.series import Series
 from resprout.report.agency.verdicts import (
     Answer,
     Finding,
@@ -28,6 +27,7 @@ from resprout.report.agency.verdicts import (
     summary,
     tested,
 )
+from resprout.report.series import Series
 
 QUESTION = "Does agency improve resilience to pruning?"
 WORDS = {

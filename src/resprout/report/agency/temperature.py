@@ -7,7 +7,6 @@ from resprout.report.agency.contrasts import Effect
 from resprout.report.agency.effects import Term, combine, reader
 from resprout.report.agency.pairs import Comparison, Pair
 from resprout.report.agency.readings import DISTINCT, REPETITION, Measure
-from resprout.report.agency.series import Series
 from resprout.report.agency.verdicts import (
     Answer,
     Finding,
@@ -18,6 +17,7 @@ from resprout.report.agency.verdicts import (
     summary,
     tested,
 )
+from resprout.report.series import Series
 
 QUESTION = "How does temperature affect pruned models?"
 NAMES = {DISTINCT: "distinct-2", REPETITION: "repetition-3"}

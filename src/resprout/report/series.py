@@ -4,8 +4,9 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from resprout.report.agency.readings import Record
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class Series:
         variant: how this cut differs from others by the same method, else empty.
         points: level -> seed -> record; level 0 is the uncut subject.
         borrowed: the uncut records come from another method, whose uncut model is the same.
+        protocol: by which rules it was cut and recovered.
+        several_protocols: whether the records have others too.
+        run: which of several runs, else empty.
     """
 
     subject: str
@@ -25,11 +29,20 @@ class Series:
     variant: str
     points: dict[float, dict[int, Record]] = field(repr=False)
     borrowed: bool = False
+    protocol: str = "fair"
+    several_protocols: bool = False
+    run: str = ""
+
+    @property
+    def named_method(self) -> str:
+        """The method with its variant."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
 
     @property
     def label(self) -> str:
-        """The method with its variant."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
+        """The method with its variant, and the protocol where there are several."""
+        protocol = f", {self.protocol} protocol" if self.several_protocols else ""
+        return self.named_method + protocol
 
     @property
     def levels(self) -> list[float]:
@@ -46,32 +59,38 @@ class Series:
 
 
 def series_of(records: Sequence[Record]) -> list[Series]:
-    """All series of a run, in the order of its records.
+    """All series of a run (or several), in the order of the records.
 
     Where a method has no uncut point of its own, the subject's uncut point by another method is
     taken: nothing was cut from either, and both were recovered alike.
     """
-    groups: dict[tuple[str, str, str], dict[float, dict[int, Record]]] = defaultdict(dict)
+    groups: dict[tuple[Any, ...], dict[float, dict[int, Record]]] = defaultdict(dict)
     variants = _variants(records)
+    several_protocols = len({record["protocol"] for record in records}) > 1
     for record in records:
-        key = record["subject"], record["method"], variants[_options(record)]
+        variant = variants[_options(record)]
+        whose = record["subject"], record["protocol"], record.get("run", "")
+        key = (*whose, record["method"], variant)
         groups[key].setdefault(record["amount"], {})[record["seed"]] = record
-    uncut: dict[str, dict[int, Record]] = defaultdict(dict)
-    for (subject, _, _), points in groups.items():
+    uncut: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
+    for key, points in groups.items():
         for seed, record in points.get(0, {}).items():
-            uncut[subject].setdefault(seed, record)
+            uncut[key[:3]].setdefault(seed, record)
     found = []
-    for (subject, method, variant), points in groups.items():
+    for key, points in groups.items():
+        subject, protocol, run, method, variant = key
         borrowed = False
         if any(seed not in points.get(0, {}) for level in points for seed in points[level]):
             needed = {seed for level in points for seed in points[level]}
-            others = {s: r for s, r in uncut[subject].items() if s in needed}
+            others = {s: r for s, r in uncut[key[:3]].items() if s in needed}
             borrowed = set(others) > set(points.get(0, {}))
             if others:
                 points = {0.0: others | points.get(0, {})} | {
                     level: own for level, own in points.items() if level > 0
                 }
-        found.append(Series(subject, method, variant, points, borrowed))
+        found.append(
+            Series(subject, method, variant, points, borrowed, protocol, several_protocols, run)
+        )
     return found
 
 

@@ -1,0 +1,56 @@
+"""Putting things into a page so that nothing in them can become part of it."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+# JSON's own escapes of what HTML or a script could take for its own.
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+
+
+def templates() -> Environment:
+    """The pages' templates: every value is escaped, and one that is missing is an error."""
+    return Environment(
+        loader=PackageLoader("resprout.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def script_json(values: Any) -> Markup:
+    """JSON for a `<script type="application/json">`: ASCII, and without `<`, `>` and `&`.
+
+    So `</script>`, `<!--` and U+2028 stand in it as escapes, which JSON.parse turns back.
+
+    Raises:
+        ValueError: a number that is not finite; JSON has no word for it.
+    """
+    text = json.dumps(values, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return Markup(text)
+
+
+def script_digest(script: str) -> str:
+    """A script as a content security policy names it: only this one runs, none put in by a text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def inline_svg(path: Path, name: str) -> Markup:
+    """A chart as an <svg> element: our own drawing, its texts are outlines, so safe as it is.
+
+    Identifiers are made the chart's own: two inlined drawings share one page.
+    """
+    svg = path.read_text("utf-8")
+    svg = svg[svg.index("<svg") :]
+    for marker in ('id="', 'xlink:href="#', "url(#"):
+        svg = svg.replace(marker, f"{marker}{name}-")
+    described = f'<svg role="img" aria-label="{name.replace("_", " ")}"'
+    return Markup(svg.replace("<svg", described, 1))

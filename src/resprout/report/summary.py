@@ -1,0 +1,149 @@
+"""A run in few sentences, however many curves it has, and every comparison as a table."""
+
+from collections.abc import Sequence
+
+from resprout.measure.statistics import Estimate, from_resamples
+from resprout.report.comparison import Comparison, headline
+from resprout.report.curves import Curve
+
+MOST_PAIRS_IN_WORDS = 2
+TABLE_HEADINGS = (
+    "A",
+    "B",
+    "unit",
+    "mean rise of A",
+    "mean rise of B",
+    "rise, A - B",
+    "loss at equal surviving, A - B",
+    "at equal non-embedding",
+    "at equal FLOPs",
+    "within 0.1 nat: A",
+    "within 0.1 nat: B",
+)
+
+
+def summary(found: Sequence[Curve], comparisons: Sequence[Comparison]) -> list[str]:
+    """What came out: few pairs are told one by one, many by how often who was ahead."""
+    protocols = list(dict.fromkeys(curve.protocol for curve in found))
+    if len(comparisons) <= MOST_PAIRS_IN_WORDS:
+        agreement = _agreement(comparisons) if len(protocols) > 1 else []
+        return [*headline(list(found), list(comparisons)), *agreement]
+    sentences = []
+    for protocol in protocols:
+        said = f" (protocol {protocol})" if len(protocols) > 1 else ""
+        pairs = [pair for pair in comparisons if pair.first.protocol == protocol]
+        sentences += _extremes([c for c in found if c.protocol == protocol])
+        sentences += _duels(pairs, said)
+    if len(protocols) > 1:
+        sentences += _agreement(comparisons)
+    if max(curve.seeds for curve in found) == 1:
+        sentences.append(
+            "One training run each: the intervals tell how far the choice of held-out text could "
+            "move these figures, not how far another training seed could."
+        )
+    return sentences
+
+
+def _extremes(found: list[Curve]) -> list[str]:
+    """The least and the most raised loss at the largest amount that all curves have."""
+    shared = set.intersection(*({float(a) for a in curve.amounts} for curve in found))
+    whole = [curve for curve in found if curve.amounts[0] == 0]
+    if len(whole) < 2 or not shared or max(shared) == 0:
+        return []
+    top = max(shared)
+    rises = sorted(((_rise(curve, top), curve.label) for curve in whole), key=lambda r: r[0].value)
+    (least, first), (most, last) = rises[0], rises[-1]
+    return [
+        f"At {top:.0%} asked for, the loss rises least over the own uncut loss in {first}, by "
+        f"{_interval(least, '.3f')} nats per token, and most in {last}, by "
+        f"{_interval(most, '.3f')}."
+    ]
+
+
+def _rise(curve: Curve, amount: float) -> Estimate:
+    level = int((curve.amounts == amount).argmax())
+    estimates = curve.resampled()
+    return from_resamples(estimates[:, level] - estimates[:, 0])
+
+
+def _duels(pairs: list[Comparison], said: str) -> list[str]:
+    """For each two subjects: under how many methods which of them rose less, surely."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    for pair in pairs:
+        if pair.rise_difference is None:
+            continue
+        a, b = pair.first, pair.second
+        if a.subject != b.subject:
+            names = a.subject, b.subject
+        elif a.run != b.run:
+            names = f"{a.subject} of {a.run}", f"{b.subject} of {b.run}"
+        else:
+            continue
+        ahead = counts.setdefault(names, [0, 0, 0])
+        sure, lower = pair.rise_difference.excludes_zero, pair.rise_difference.value < 0
+        ahead[2 if not sure else 0 if lower else 1] += 1
+    return [
+        f"{first} against {second}, over {sum(ahead)} method{'s' * (sum(ahead) > 1)}: cutting "
+        f"raises the loss of {first} less in {ahead[0]}, of {second} less in {ahead[1]}, and "
+        f"{ahead[2]} cannot be told apart (95 % intervals of the mean rise){said}."
+        for (first, second), ahead in counts.items()
+    ]
+
+
+def _agreement(comparisons: Sequence[Comparison]) -> list[str]:
+    """Whether the protocols decide alike, where they decide."""
+    decided: dict[tuple[str, ...], set[bool]] = {}
+    counted: dict[tuple[str, ...], int] = {}
+    for pair in comparisons:
+        a, b, difference = pair.first, pair.second, pair.rise_difference
+        if difference is not None and difference.excludes_zero:
+            names = [(curve.run, curve.subject, curve.method) for curve in (a, b)]
+            key = (*min(names), *max(names))  # a pair is the same in either order
+            first_is_lower = (difference.value < 0) == (names[0] == min(names))
+            decided.setdefault(key, set()).add(first_is_lower)
+            counted[key] = counted.get(key, 0) + 1
+    both = [key for key, count in counted.items() if count > 1]
+    if not both:
+        return []
+    against = [key for key in both if len(decided[key]) > 1]
+    named = "; ".join(f"{k[1]}, {k[2]} against {k[4]}, {k[5]}" for k in against[:3])
+    more = "" if len(against) <= 3 else f" and {len(against) - 3} more"
+    return [
+        f"Of {len(both)} comparisons that both protocols decide, they decide "
+        f"{len(both) - len(against)} alike"
+        + (f", and against each other: {named}{more}." if against else ".")
+    ]
+
+
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Headings and a row per pair; `-` where there is no figure."""
+    rows = [list(TABLE_HEADINGS)]
+    for pair in comparisons:
+        rise_a, rise_b = pair.rises or (None, None)
+        within_a, within_b = pair.within or (None, None)
+        equal = (pair.equal_surviving, pair.equal_non_embedding, pair.equal_flops)
+        rows.append(
+            [
+                pair.first.label,
+                pair.second.label,
+                pair.unit,
+                _interval(rise_a, ".3f"),
+                _interval(rise_b, ".3f"),
+                _interval(pair.rise_difference, "+.3f"),
+                *(_interval(None if at is None else at.mean, "+.3f") for at in equal),
+                _interval(within_a, ".0%"),
+                _interval(within_b, ".0%"),
+            ]
+        )
+    return rows
+
+
+def _interval(found: Estimate | None, form: str) -> str:
+    if found is None:
+        return "-"
+    figures = (
+        format(figure, "z" + form if form[0] != "+" else "+z" + form[1:])
+        for figure in (found.value, found.low, found.high)
+    )  # z: no minus before zero
+    value, low, high = figures
+    return f"{value} ({low} to {high})"

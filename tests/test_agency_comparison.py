@@ -17,7 +17,7 @@ from resprout.study.comparison_effort import Effort, held_out_share
 from resprout.study.comparison_flags import read_flags
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "pruning_comparison"
-TINY = Effort(2, 300, 2, 1000, 1000, 1, 1, 2, 2)
+TINY = Effort(2, 300, 2, 1, 1000, 1000, 1, 1, 2, 2)
 
 
 def flags(**changes):

@@ -19,7 +19,7 @@ _CPU_TOLD = "The comparison at its smallest: offline, minutes on two cores."
 _CPU_DEFAULTS = {
     "device": "cpu",
     "pruning_levels": "0,20,50",
-    "num_tokens": "20",
+    "num_tokens": "30",
     "max_prompts": "2",
     "iterations": "1",
     "output_dir": "validation_results/pruning_cpu_test",

@@ -221,7 +221,7 @@ def _training(steps: int, flags: Flags, effort: Effort) -> dict[str, Any]:
     grown = flags.model_name in SIZES
     return {
         "steps": steps,
-        "batch_windows": effort.batch_windows if grown else max(1, effort.batch_windows // 2),
+        "batch_windows": effort.batch_windows if grown else effort.trained_batch_windows,
         "learning_rate": 5e-4 if grown else 5e-5,
         "warmup_steps": steps // 10,
         "weight_decay": 0.01,

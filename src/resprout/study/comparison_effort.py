@@ -15,7 +15,8 @@ class Effort:
     Attributes:
         growing_steps: of 8 windows, for a size that is grown here.
         vocabulary: of the tokenizer trained for it; None = the size's own.
-        batch_windows: of adaptation and recovery; a trained model gets half.
+        batch_windows: of adaptation and recovery of a grown size,
+        trained_batch_windows: of a model that was trained before.
         held_out_characters: at least so many are held out for the perplexity of a grown size,
         trained_held_out_characters: of a model that was trained before, which is usually larger.
         repeats: timed runs.
@@ -26,6 +27,7 @@ class Effort:
     growing_steps: int = 400
     vocabulary: int | None = None
     batch_windows: int = 8
+    trained_batch_windows: int = 4
     held_out_characters: int = 100_000
     trained_held_out_characters: int = 10_000
     repeats: int = 5
@@ -36,8 +38,8 @@ class Effort:
 
 FULL = Effort()
 # Of the test on a CPU, and of that with --debug.
-QUICK = Effort(60, 1024, 4, 20_000, 1_000, 2, 1, 4, 8)
-DEBUG = Effort(20, 1024, 2, 5_000, 500, 1, 1, 4, 8)
+QUICK = Effort(60, 1024, 4, 1, 20_000, 1_000, 2, 1, 4, 8)
+DEBUG = Effort(20, 1024, 2, 1, 5_000, 500, 1, 1, 4, 8)
 
 
 def held_out_share(documents: Sequence[Document], characters: int) -> float:

@@ -5,6 +5,7 @@ import multiprocessing
 import socket
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ import torch
 from resprout.study.engines.engine import RETRIES, work_through
 from resprout.study.engines.jobs import Job, Result
 from resprout.study.engines.options import EngineOptions
-from resprout.study.engines.ray_cluster import check_answers
+from resprout.study.engines.ray_answers import check_answers, check_listens
+from resprout.study.engines.ray_gpu import gpu_of
 from resprout.study.engines.starting import study_device
 from resprout.study.points import Point
 from resprout.study.run import run_study
@@ -172,6 +174,37 @@ def test_a_job_whose_worker_is_lost_is_tried_again_and_an_error_is_not(handed_ou
     assert sum(line == "gone; once more: p1" for line in lines) == RETRIES
 
 
+def test_progress_tells_what_failed(handed_out):
+    jobs = [job("make1", point=False), job("p1", "make1"), job("p2")]
+
+    def ends(job, times):
+        return Result(job.key, broken="OSError: no" if job.key == "make1" else None)
+
+    _, _, lines = handed_out(jobs, ends)
+    assert "make1: failed" in lines
+    assert sum("(s magnitude 50% seed 1 failed)" in line for line in lines) == 1
+    assert lines[-1].startswith("2 of 2 points done")
+
+
+def test_points_of_one_label_fail_each_by_itself(handed_out):
+    twins = [replace(job(key), point=replace(job("p1").point, id=key)) for key in ("x1", "y1")]
+    failures, _, _ = handed_out(twins, lambda job, times: Result(job.key, broken=job.key))
+    assert sorted(failures.values()) == ["x1", "y1"]
+
+
+def test_a_record_that_did_not_come_here_is_a_failure(
+    small_study, write_study, tmp_path, monkeypatch
+):
+    small_study["subjects"] = small_study["subjects"][1:]
+    small_study["cuts"][0]["amounts"] = [0]
+    small_study["measures"] = ["loss"]
+    monkeypatch.setattr(Store, "write", lambda self, record: None)  # as into another machine's
+    outcome = run_study(read_spec(write_study(small_study)), tmp_path / "run", CPU, print)
+    [(label, reason)] = outcome.failures.items()
+    assert label == "neox magnitude 0% seed 0"
+    assert "its record is not in" in reason and "all machines share" in reason
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -183,7 +216,7 @@ def test_a_job_whose_worker_is_lost_is_tried_again_and_an_error_is_not(handed_ou
             {"name": "ray", "address": "ray://h:1"},
             r"address: got 'ray://h:1', allowed is HOST:PORT",
         ),
-        ({"name": "ray", "gpus": 1.5}, "gpus: got 1.5, allowed is 0 to 1, or a whole number"),
+        ({"name": "ray", "gpus": 1.5}, "gpus: got 1.5, allowed is less than or equal to 1"),
         ({"cpus": 0}, "cpus: got 0, allowed is greater than or equal to 1"),
         ({"name": "ray", "memory_gb": -1.0}, "memory_gb: got -1.0, allowed is greater than 0"),
     ],
@@ -198,7 +231,7 @@ def test_bad_options_are_refused(options, message):
     ("resources", "message"),
     [
         ({"cpus": 0}, r"resources\.cpus: got 0"),
-        ({"gpus": 2.5}, r"resources\.gpus: got 2\.5, allowed is 0 to 1, or a whole number"),
+        ({"gpus": 2}, r"resources\.gpus: got 2, allowed is less than or equal to 1"),
         ({"cpu": 1}, r"resources\.cpu: unknown key .* did you mean 'cpus'"),
     ],
 )
@@ -245,6 +278,37 @@ def test_an_address_that_does_not_answer_is_refused_at_once(address, message):
     with pytest.raises(ValueError, match=message):
         check_answers(address)
     assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("left", [None, "127.0.0.1:1"])
+def test_auto_looks_where_ray_does(left, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    options = EngineOptions("ray", address="auto")
+    if left is None:
+        assert check_listens("auto") is None
+        return
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(left)  # of a cluster that was killed
+    with pytest.raises(ValueError, match=r"answers at 'auto' \(127\.0\.0\.1:1: .*refused"):
+        options.check_cluster()
+
+
+def test_rays_own_variable_names_the_cluster(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert EngineOptions("ray").cluster == "127.0.0.1:1"
+    assert EngineOptions("ray", address="h:2").cluster == "h:2"
+    assert EngineOptions().cluster is None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert EngineOptions("ray").cluster is None
+
+
+@pytest.mark.parametrize(
+    ("given", "visible", "index"),
+    [(["0"], None, 0), (["3"], None, 3), (["7"], "5,7", 1), (["GPU-b"], "GPU-a,GPU-b", 1)],
+)
+def test_a_task_takes_the_gpu_that_ray_gives_it(given, visible, index):
+    assert gpu_of(given, visible) == torch.device("cuda", index)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -19,3 +19,14 @@ def first_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     broke = frames[-1].line if frames else None
     return broke[:200] if broke else type(error).__name__
+
+
+def point_label(subject: str, method: str, amount: float, seed: int, protocol: str) -> str:
+    """How progress, errors and reports name a point: `bio magnitude 50% seed 0`."""
+    named = f"{subject} {method} {100 * amount:g}% seed {seed}"
+    return named if protocol == "fair" else f"{named}, {protocol} protocol"
+
+
+def unused(name: str, identity: str, taken: Container[str]) -> str:
+    """The name, with the point's id where another point has it: cuts may differ in options only."""
+    return f"{name} ({identity})" if name in taken else name

@@ -44,10 +44,17 @@ def _total_lines(found: DryRun) -> list[str]:
     if found.peak_bytes is None:
         return ["nothing is missing"]
     left_out = f", without {' and '.join(found.left_out)}" if found.left_out else ""
-    lines = [
-        f"time: about {duration(found.seconds)} one point after another{left_out}",
-        f"memory: about {found.peak_bytes / 1e9:,.1f} GB at the highest",
-    ]
+    time, size = duration(found.seconds), f"{found.peak_bytes / 1e9:,.1f} GB"
+    if found.workers == 1:
+        lines = [
+            f"time: about {time} one point after another{left_out}",
+            f"memory: about {size} at the highest",
+        ]
+    else:
+        lines = [
+            f"time: about {time} with {found.workers} workers, each as fast as one alone{left_out}",
+            f"memory: about {size} at the highest, of all workers together",
+        ]
     bases = {p.basis for p in found.points if p.basis} | {m.basis for m in found.makings}
     if "points" in bases:
         lines.append("basis: what finished points of the same subject in this folder took")

@@ -35,6 +35,7 @@ def run(
     from resprout.study.engines.options import EngineOptions
 
     options = EngineOptions(engine, workers, address, cpus, gpus, memory_gb)
+    options.check_cluster()
 
     from resprout.study.engines.starting import study_device
 
@@ -45,7 +46,7 @@ def run(
         from resprout.cli.dry_run import dry_run_lines
         from resprout.study.dry_run import dry_run
 
-        print("\n".join(dry_run_lines(dry_run(spec, folder, place))))
+        print("\n".join(dry_run_lines(dry_run(spec, folder, place, workers or 1))))
         return
 
     from rich.console import Console

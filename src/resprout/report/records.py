@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resprout.hints import point_label, unused
 from resprout.record import PointFailure, Record, StudyFile, read_checked
 
 
@@ -41,13 +42,15 @@ def read_run(folder: Path) -> Run:
             "allowed is a folder that `resprout run` wrote"
         )
     study = read_checked(folder / "study.json", StudyFile)
-    records, failures, missing = [], {}, 0
+    records: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    missing = 0
     for identity in study["points"]:
         path = folder / "points" / f"{identity}.json"
         failed = path.with_suffix(".failed.json")
         if failed.is_file():
             failure = read_checked(failed, PointFailure)
-            failures[failure["point"]] = failure["failed"]
+            failures[unused(failure["point"], identity, failures)] = failure["failed"]
         if not path.is_file():
             missing += 1
             continue
@@ -60,8 +63,8 @@ def read_run(folder: Path) -> Run:
             missing += 1
             continue
         for measure, reason in failed_measures(record["measures"]):
-            where = f"{record['subject']} {record['method']} {record['amount']:.0%}, {measure}"
-            failures[where] = reason
+            where = f"{_label(record)}, {measure}"
+            failures[unused(where, identity, failures)] = reason
         if "nats_per_token" in record["measures"].get("loss", {}):
             records.append(record)
         else:
@@ -69,6 +72,11 @@ def read_run(folder: Path) -> Run:
     if not records:
         raise ValueError(f"run: {str(folder)!r} has no finished point yet")
     return Run(folder, study, records, missing, failures)
+
+
+def _label(record: dict[str, Any]) -> str:
+    parts = ("subject", "method", "amount", "seed", "protocol")
+    return point_label(*(record[part] for part in parts))
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:

@@ -4,7 +4,8 @@ Where finished points of a subject are in the folder, their stages tell what ano
 else shapes do (`study.forecast`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -70,6 +71,7 @@ class DryRun:
         speed: the sentence that says how fast the device was taken to be; None where shapes were
             not needed.
         left_out: measures that shapes do not tell the time of, where it was guessed from shapes.
+        workers: points worked at a time.
     """
 
     folder: Path
@@ -78,16 +80,38 @@ class DryRun:
     unprepared: list[str]
     speed: str | None
     left_out: list[str]
+    workers: int = 1
 
     @property
     def seconds(self) -> float:
-        """All that is missing, one after another."""
-        return sum(m.seconds for m in self.makings) + sum(p.seconds or 0 for p in self.points)
+        """All that is missing: by one worker one after another, by several as they share it out.
+
+        Workers are taken to be as fast together as one alone, which needs a machine, or cores, for
+        each. A subject's points wait for its making, and a subject's adaptation for its growing.
+        """
+        free = [0.0] * self.workers
+        heapify(free)
+        made: dict[tuple[str, int], float] = {}
+        for making in self.makings:
+            key = (making.subject, making.seed)
+            made[key] = _begin(free, made.get(key, 0.0), making.seconds)
+        for own in self.points:
+            if own.seconds is not None:
+                _begin(free, made.get((own.point.subject.name, own.point.seed), 0.0), own.seconds)
+        return max(free)
 
     @property
     def peak_bytes(self) -> float | None:
-        """Of the largest missing point; None where nothing is missing."""
-        return max((p.bytes for p in self.points if p.bytes is not None), default=None)
+        """Of the largest missing points that may be worked at a time; None: nothing is missing."""
+        sizes = sorted((p.bytes for p in self.points if p.bytes is not None), reverse=True)
+        return sum(sizes[: self.workers]) if sizes else None
+
+
+def _begin(free: list[float], earliest: float, seconds: float) -> float:
+    """Have the worker that is free first do a job, not before it can be; when it ends."""
+    end = max(heappop(free), earliest) + seconds
+    heappush(free, end)
+    return end
 
 
 class _Looking(Subjects):
@@ -109,8 +133,8 @@ class _Looking(Subjects):
         return path if not path.exists() or is_as_written(path) else path / "broken"
 
 
-def dry_run(spec: StudySpec, folder: Path, device: torch.device) -> DryRun:
-    """Look at what a run of the study into that folder would do.
+def dry_run(spec: StudySpec, folder: Path, device: torch.device, workers: int = 1) -> DryRun:
+    """Look at what a run of the study into that folder would do, by so many workers.
 
     Raises:
         ValueError: as `run_study`, before it begins.
@@ -137,7 +161,7 @@ def dry_run(spec: StudySpec, folder: Path, device: torch.device) -> DryRun:
             for s in spec.subjects
         }
         points = plan(spec, recipes, digests, device.type)
-        return _looked_at(spec, subjects, points, there)
+        return replace(_looked_at(spec, subjects, points, there), workers=workers)
 
 
 def _looked_at(

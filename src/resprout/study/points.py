@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from resprout.hints import point_label
 from resprout.pruning.methods import method as method_named
 from resprout.study.spec import CutSpec, StudySpec, SubjectSpec
 
@@ -31,8 +32,8 @@ class Point:
     @property
     def label(self) -> str:
         """How progress and errors name the point."""
-        named = f"{self.subject.name} {self.cut.method} {100 * self.amount:g}% seed {self.seed}"
-        return named if self.protocol == "fair" else f"{named}, {self.protocol} protocol"
+        name, method = self.subject.name, self.cut.method
+        return point_label(name, method, self.amount, self.seed, self.protocol)
 
     @property
     def protocol(self) -> str:

@@ -68,9 +68,21 @@ def run_study(
             if jobs:
                 with runner.engine(ready, subjects, tasks) as working:
                     failures = work_through(jobs, working, store, notice, runner.parallel)
+                failures |= _unseen(missing, store)
             records = store.records(points)
             store.derive(records)
     return Outcome(records, failures, len(missing))
+
+
+def _unseen(done: list[Point], store: Store) -> dict[str, str]:
+    """Points that were worked elsewhere and whose records did not come here."""
+    store.look_afresh()
+    return {
+        point.label: f"its record is not in {str(store.points)!r}; allowed is a folder that all "
+        "machines share"
+        for point in done
+        if store.read(point) is None and not store.failed(point)
+    }
 
 
 def points_of(spec: StudySpec, subjects: Subjects) -> list[Point]:

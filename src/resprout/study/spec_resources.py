@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from resprout.study.spec_measures import Part
 
@@ -13,16 +13,9 @@ class ResourcesSpec(Part):
     cpus: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="CPU threads of a point, the same in every engine"
     )
-    gpus: Annotated[float, Field(ge=0, le=64)] | None = Field(
+    gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="GPUs of a point under Ray: 0.5 = two points share one"
     )
     memory_gb: Annotated[float, Field(gt=0, le=2**20)] | None = Field(
         default=None, description="memory of a point under Ray, in 10^9 bytes"
     )
-
-    @field_validator("gpus")
-    @classmethod
-    def _whole_above_one(cls, value: float | None) -> float | None:
-        if value is not None and value > 1 and value != int(value):
-            raise ValueError(f"gpus: got {value:g}, allowed is 0 to 1, or a whole number")
-        return value

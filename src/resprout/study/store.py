@@ -109,6 +109,12 @@ class Store:
         record = self.read(point)
         return record is not None and not failed_measures(record)
 
+    def look_afresh(self) -> None:
+        """Have a network file system ask anew what others wrote: it does where we write, too."""
+        probe = self.points / f"{TEMPORARY}probe"
+        probe.write_text("")
+        probe.unlink()
+
     def write(self, record: dict[str, Any]) -> None:
         """Write a finished point, whole."""
         write_json(self.points / f"{record['id']}.json", record)
@@ -118,6 +124,10 @@ class Store:
         """Write why a point failed; the next run tries it again."""
         failure = {"id": point.id, "point": point.label, "failed": reason, "traceback": trace}
         write_json(self.points / f"{point.id}.failed.json", failure)
+
+    def failed(self, point: Point) -> bool:
+        """Whether it is written that the point failed."""
+        return (self.points / f"{point.id}.failed.json").is_file()
 
     def records(self, points: list[Point]) -> list[dict[str, Any]]:
         """The records that are there, in the order of the plan."""

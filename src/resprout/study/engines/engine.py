@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from resprout.hints import unused
 from resprout.study.engines.jobs import Job, Result
 from resprout.study.engines.workplace import Workplace
 from resprout.study.store import Store
@@ -84,15 +85,17 @@ class _Progress:
             self.started = time.perf_counter()
 
     def told(self, job: Job, result: Result) -> None:
-        """One more job is done."""
+        """One more job has ended."""
         if job.point is None:
-            self.notice(f"{job.title}: done in {_time(result.seconds)}")
+            how = f"done in {_time(result.seconds)}" if result.broken is None else "failed"
+            self.notice(f"{job.title}: {how}")
             return
         self.done += 1
         spent = time.perf_counter() - self.started if self.started is not None else 0.0
         left = spent / self.done * (self.points - self.done)
         end = f"; about {_time(left)} left" if self.done < self.points else ""
-        self.notice(f"{self.done} of {self.points} points done ({job.point.label}){end}")
+        failed = " failed" if result.broken is not None else ""
+        self.notice(f"{self.done} of {self.points} points done ({job.point.label}{failed}){end}")
 
 
 def work_through(
@@ -122,10 +125,11 @@ def work_through(
             broken[job.key] = result
             if job.point is not None:
                 store.write_failure(job.point, result.broken, result.trace)
-                failures[job.point.label] = result.broken
+                failures[unused(job.point.label, job.point.id, failures)] = result.broken
         elif job.point is not None:
             for measure, reason in result.failed_measures.items():
-                failures[f"{job.point.label}, {measure}"] = reason
+                named = unused(f"{job.point.label}, {measure}", job.point.id, failures)
+                failures[named] = reason
         if tell_ends:
             progress.told(job, result)
 

@@ -1,10 +1,12 @@
 """How a study is run: which engine, how many workers, what a point is given. Imports no torch."""
 
+import os
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from resprout.hints import did_you_mean
+from resprout.study.engines.ray_answers import check_listens
 from resprout.study.spec import StudySpec
 from resprout.study.spec_resources import ResourcesSpec
 
@@ -49,6 +51,24 @@ class EngineOptions:
                 "auto, on a machine that belongs to the cluster"
             )
         _checked(cpus=self.cpus, gpus=self.gpus, memory_gb=self.memory_gb)
+
+    def check_cluster(self) -> None:
+        """See at once whether anything listens where the cluster is said to be.
+
+        Raises:
+            ValueError: nothing does.
+        """
+        if self.cluster is not None:
+            check_listens(self.cluster)
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster to join; None where there is none to join."""
+        if self.name != "ray":
+            return None
+        # Ray's own variable, which `ray job submit` sets for what it runs.
+        found = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        return None if found == "local" else found
 
     def resources(self, spec: StudySpec) -> ResourcesSpec:
         """What a point is given: what the command says, else what the study says."""

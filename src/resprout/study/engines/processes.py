@@ -101,7 +101,8 @@ class _Worker:
             target=_work, args=(errand, other), name=f"worker {number}", daemon=True
         )
         # Read by libraries as they are imported, so set before the process begins.
-        with _environment(_own_gpu(errand.device, number) | _threads(errand.threads)):
+        own = _own_gpu(errand.device, number) | _threads(errand.threads)
+        with _environment(own), _without_interrupts():
             self.process.start()
         other.close()  # so that the pipe ends when the process does
 
@@ -163,6 +164,19 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process begun here never gets Ctrl-C; this one gets it when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _NoTerminal(io.TextIOWrapper):

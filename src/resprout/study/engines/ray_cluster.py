@@ -2,9 +2,6 @@
 
 import logging
 import os
-import socket
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +11,16 @@ import torch
 
 from resprout.hints import first_line
 from resprout.study.engines.options import EngineOptions
-from resprout.study.engines.ray_import import import_ray
+from resprout.study.engines.ray_answers import check_answers, no_answer
+from resprout.study.engines.ray_gpu import ENVIRONMENT
+from resprout.study.engines.ray_import import check_installed, import_ray
 from resprout.study.engines.ray_tasks import RayTasks, refusal, unfit, versions
-from resprout.study.engines.workplace import Errand
+from resprout.study.engines.workplace import Errand, usable_cores
 from resprout.study.spec import StudySpec
 from resprout.study.spec_resources import ResourcesSpec
 
 Notice = Callable[[str], None]
 
-CONNECT_SECONDS = 4.0
-ANSWER_SECONDS = 10.0  # importing Ray is half of it
 OBJECT_STORE_BYTES = 128 * 1024 * 1024  # only jobs and their results go through it
 
 
@@ -49,6 +46,10 @@ class RayCluster:
         device: torch.device,
         notice: Notice,
     ):
+        address = options.cluster or "local"
+        check_installed()
+        if address != "local":
+            check_answers(address)
         self.ray = import_ray()
         self.options = options
         self.notice = notice
@@ -58,26 +59,26 @@ class RayCluster:
         # next job (Ray ends those that used a GPU), and with it the subject that it holds.
         self.wanted: dict[str, Any] = {"num_cpus": threads, "num_gpus": gpus, "memory": memory}
         self.task: dict[str, Any] = self.wanted | {"max_retries": 0, "max_calls": 0}
+        if gpus:
+            self.task["runtime_env"] = {"env_vars": ENVIRONMENT}
         self._mine = not self.ray.is_initialized()
-        # Ray's own variable, which `ray job submit` sets for what it runs.
-        address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+        self.started_here = self._mine and address == "local"
         if self._mine:
             self._connect(address)
-        self._tell_if_none_fits(self._mine and address == "local")
+        self._tell_if_none_fits()
+        if device.type == "cpu" and any(n["Resources"].get("GPU") for n in self._nodes()):
+            self.notice("the cluster has GPUs, points use none (--device cuda gives them one)")
 
     def _connect(self, address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
-            cores = os.cpu_count() or 1
-            count = self.options.workers or max(1, cores // self.wanted["num_cpus"])
+            count = self.options.workers or max(1, usable_cores() // self.wanted["num_cpus"])
             common |= {
                 "num_cpus": count * self.wanted["num_cpus"],
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
-        else:
-            check_answers(address)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -87,19 +88,23 @@ class RayCluster:
                 raise ValueError(
                     f"engine: got 'ray', which cannot be started here ({first_line(error)})"
                 ) from error
-            raise _no_answer(address, first_line(error)) from error
+            raise no_answer(address, first_line(error)) from error
 
-    def _tell_if_none_fits(self, started_here: bool) -> None:
+    def _tell_if_none_fits(self) -> None:
         names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
         need = {names[key]: amount for key, amount in self.wanted.items() if amount}
         nodes = [node["Resources"] for node in self._nodes()]
         if any(all(node.get(k, 0) >= v for k, v in need.items()) for node in nodes):
             return
-        told = ", ".join(f"{name} {amount:g}" for name, amount in need.items())
-        if started_here:
+        told = f"{need['CPU']} CPU"
+        if "GPU" in need:
+            told += f", {need['GPU']:g} GPU"
+        if "memory" in need:
+            told += f", {need['memory'] / 1e9:g} GB of memory"
+        if self.started_here:
             self.close()
             raise ValueError(f"resources: got {told} for a point, which this machine has not")
-        self.notice(f"no machine of the cluster has {told} now; points wait until one joins")
+        self.notice(f"no machine of the cluster has {told} now: points wait until one joins")
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self.ray.nodes() if node["Alive"]]
@@ -110,7 +115,7 @@ class RayCluster:
         Raises:
             ValueError: naming the field.
         """
-        said = self.ray.get(self.ray.remote(**self.task)(refusal).remote(spec, device))
+        said = self._answer(self.ray.remote(**self.task)(refusal).remote(spec, device))
         if said is not None:
             raise ValueError(said)
 
@@ -129,45 +134,25 @@ class RayCluster:
             )
             for node in self._nodes()
         ]
-        for said in self.ray.get(asked):
+        for reference in asked:
+            said = self._answer(reference)
             if said is not None:
                 raise ValueError(said)
         return RayTasks(self.ray, errand, self.task, self.options.workers, self.notice)
+
+    def _answer(self, reference: Any) -> str | None:
+        """What a machine says to a probe; one that goes away meanwhile says nothing."""
+        errors = self.ray.exceptions
+        try:
+            said: str | None = self.ray.get(reference)
+            return said
+        except errors.RayTaskError as error:
+            why = first_line(error.cause or error)
+            return f"engine: a machine of the cluster cannot run Resprout ({why})"
+        except errors.RayError:
+            return None
 
     def close(self) -> None:
         """Let the cluster go, and end it where it was started here."""
         if self._mine:
             self.ray.shutdown()
-
-
-def check_answers(address: str) -> None:
-    """See whether a cluster's head answers at an address, within seconds.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if address == "auto":
-        return  # Ray looks on this machine alone, and says at once
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError(f"address: got {address!r}, allowed is HOST:PORT, or auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _no_answer(address, error.strerror or str(error)) from error
-    # Ray's own connecting to what does not answer waits for a minute, and then ends the process.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise _no_answer(address, f"no word in {ANSWER_SECONDS:g} s") from error
-    # A cluster that asks for a token answers; whether there is one, Ray sees when connecting.
-    if done.returncode and b"AuthenticationError" not in done.stderr:
-        raise _no_answer(address, "something listens there, but not a Ray of this version")
-
-
-def _no_answer(address: str, why: str) -> ValueError:
-    return ValueError(
-        f"address: no Ray cluster answers at {address!r} ({why}); allowed is the head of one that "
-        "runs, as `ray start --head` names it"
-    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -10,6 +11,21 @@ from pathlib import Path
 from typing import Any
 
 _STAND_IN = Path(__file__).parent / "without_amdsmi"
+
+
+def check_installed() -> None:
+    """See that Ray is there and can start, without importing it, which takes seconds.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    _leave_amdsmi_out()
+    if "ray" in sys.modules:
+        found = sys.modules["ray"] is not None
+    else:
+        found = importlib.util.find_spec("ray") is not None
+    if not found:
+        raise _not_installed()
 
 
 def import_ray() -> Any:
@@ -24,10 +40,13 @@ def import_ray() -> Any:
             warnings.simplefilter("ignore")
             return importlib.import_module("ray")
     except ImportError as error:
-        raise ValueError(
-            "engine: got 'ray', but Ray is not installed; allowed after "
-            "pip install 'resprout[cluster]'"
-        ) from error
+        raise _not_installed() from error
+
+
+def _not_installed() -> ValueError:
+    return ValueError(
+        "engine: got 'ray', but Ray is not installed; allowed after pip install 'resprout[cluster]'"
+    )
 
 
 def _leave_amdsmi_out() -> None:

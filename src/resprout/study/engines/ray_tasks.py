@@ -4,6 +4,8 @@ import os
 import platform
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import torch
 
 from resprout.hints import first_line
 from resprout.study.engines.jobs import Job, Result
+from resprout.study.engines.ray_gpu import own_gpu
 from resprout.study.engines.workplace import Errand, Workplace
 from resprout.study.spec import StudySpec
 
 Notice = Callable[[str], None]
 
 LISTEN_SECONDS = 1.0
+STOP_SECONDS = 5.0  # that stopped tasks have to end
 SAME_EVERYWHERE = ("resprout", "torch", "transformers")
 
 
@@ -35,10 +39,15 @@ class RayTasks:
     def __init__(
         self, ray: Any, errand: Errand, task: dict[str, Any], limit: int | None, notice: Notice
     ):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
         self.ray = ray
         self.limit = limit
         self.notice = notice
-        self._board = ray.remote(num_cpus=0)(_Board).remote()
+        # On this machine, which cannot be lost without the run: any other may be.
+        here = On(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0, max_restarts=-1)(_Board)
+        self._board = board.options(scheduling_strategy=here).remote()
         self._place = ray.put((uuid.uuid4().hex, str(Path.cwd()), versions(), errand))
         self._task = ray.remote(**task)(_do)
         self._running: dict[Any, Job] = {}
@@ -60,8 +69,9 @@ class RayTasks:
         """Wait for a task's end, and pass on what workers say meanwhile."""
         while True:
             ended, _ = self.ray.wait(list(self._running), timeout=LISTEN_SECONDS)
-            for line in self.ray.get(self._board.take.remote()):
-                self.notice(line)
+            with suppress(self.ray.exceptions.RayActorError):  # it is being started again
+                for line in self.ray.get(self._board.take.remote()):
+                    self.notice(line)
             if ended:
                 return self._result(ended[0], self._running.pop(ended[0]))
 
@@ -73,13 +83,19 @@ class RayTasks:
             return found
         except errors.RayTaskError as error:
             return Result(job.key, broken=first_line(error.cause), trace=str(error))
+        except errors.OutOfMemoryError:
+            said = "worker lost (its machine ran out of memory)"
+            return Result(job.key, broken=said, lost=True)
         except errors.RayError as error:
             return Result(job.key, broken=f"worker lost ({type(error).__name__})", lost=True)
 
     def close(self) -> None:
         """Stop what still runs."""
-        for reference in self._running:
+        stopped = list(self._running)
+        for reference in stopped:
             self.ray.cancel(reference, force=True)
+        if stopped:  # what writes into the run's folder ends before its lock is let go
+            self.ray.wait(stopped, num_returns=len(stopped), timeout=STOP_SECONDS)
         self.ray.kill(self._board)
         self._running = {}
 
@@ -105,7 +121,8 @@ class _Board:
         return taken
 
 
-_workplaces: dict[str, Workplace] = {}  # of this worker's process: that of the run at hand
+# Of this worker's process: that of the run and the device at hand.
+_workplaces: dict[tuple[str, torch.device], Workplace] = {}
 
 
 def unfit(home: str, folder: str, wanted: dict[str, str]) -> str | None:
@@ -130,6 +147,10 @@ def refusal(spec: StudySpec, device: torch.device) -> str | None:
     """What this machine's device lacks for a study; None where nothing."""
     from resprout.study.engines.starting import check_device
 
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return (
+            f"device: torch sees no GPU on the machine {platform.node()!r}, which has one for Ray"
+        )
     try:
         check_device(spec, device, lambda line: None)
     except ValueError as error:
@@ -140,11 +161,18 @@ def refusal(spec: StudySpec, device: torch.device) -> str | None:
 def _do(place: tuple[str, str, dict[str, str], Errand], job: Job, board: Any) -> Result:
     """Do a job in this worker, whose workplace stays for the run's next."""
     run, home, wanted, errand = place
-    if run not in _workplaces:
+    device = own_gpu() if errand.device.type == "cuda" else errand.device
+    if (run, device) not in _workplaces:
         said = unfit(home, str(errand.folder), wanted)
         if said is not None:
             return Result(job.key, broken=said)
         _workplaces.clear()
         who = f"[{platform.node()} {os.getpid()}]"
-        _workplaces[run] = Workplace(errand, lambda line: board.post.remote(f"{who} {line}"))
-    return _workplaces[run].do(job)
+        own = replace(errand, device=device)
+        place_here = Workplace(own, lambda line: board.post.remote(f"{who} {line}"))
+        _workplaces[run, device] = place_here
+    try:
+        return _workplaces[run, device].do(job)
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the next job on this GPU may be another process's

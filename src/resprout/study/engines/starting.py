@@ -1,6 +1,5 @@
 """From options to an engine: who works, with how many threads, and what the user should know."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from resprout.models.device import check_precision, resolve_device
 from resprout.study.engines.engine import Engine, OneProcess
 from resprout.study.engines.options import EngineOptions
 from resprout.study.engines.processes import WorkerProcesses
-from resprout.study.engines.workplace import Errand, Workplace
+from resprout.study.engines.workplace import Errand, Workplace, usable_cores
 from resprout.study.measuring import check_workloads, tasks_of
 from resprout.study.spec import StudySpec
 from resprout.study.subjects import Subjects
@@ -152,10 +151,11 @@ class Runner:
             torch.set_num_threads(threads_before)
 
     def _tell(self, workers: int) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        if self._cluster is None and cores and workers * self.threads > cores:
+        cores = usable_cores()
+        here = self._cluster is None or self._cluster.started_here
+        if here and workers * self.threads > cores:
             self.notice(
-                f"{workers} workers with {self.threads} threads each on {cores} cores: fewer "
+                f"{workers} at a time with {self.threads} threads each on {cores} cores: fewer "
                 "(--cpus) are faster, but change the last digits of the figures"
             )
         timed = sorted({"speed", "energy"} & set(self.spec.measures))

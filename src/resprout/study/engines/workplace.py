@@ -1,5 +1,6 @@
 """A workplace: where jobs are done, one after another, each subject loaded once."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -20,6 +21,13 @@ from resprout.study.store import Store, failed_measures
 from resprout.study.subjects import Subjects
 
 Notice = Callable[[str], None]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: a batch system gives a job some of a machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

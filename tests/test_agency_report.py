@@ -29,6 +29,7 @@ from resprout.report.agency.readings import (
     workload_of,
 )
 from resprout.report.agency.tables import heads_table
+from resprout.report.embed import script_digest
 from resprout.report.page import write_report
 from resprout.report.pages import write_pages
 from resprout.report.records import read_run
@@ -84,7 +85,10 @@ def test_the_page_is_whole_safe_and_offline(tmp_path):
     seen.feed(html)
     drawn = ("speed", "quality", "relative", "summary", "radar", "temperatures")
     assert seen.tags.count("svg") == len(drawn)
-    assert not {"img", "script", "link", "iframe"} & set(seen.tags)
+    assert not {"img", "link", "iframe"} & set(seen.tags)
+    assert seen.tags.count("script") == 1  # the tables' own, and no other may run
+    script = re.search(r"<script>(.*)</script>", html, re.DOTALL)[1]
+    assert f"script-src '{script_digest(script)}'" in html
     assert all(link.startswith("#") for link in seen.links)
     assert "Who &lt;wins&gt;?" in html
     ids = re.findall(r'\bid="([^"]+)"', html)
@@ -112,6 +116,27 @@ def test_the_page_is_the_same_each_time(quick, tmp_path):
     assert (write_agency_report(folder).read_bytes(), (folder / "agency.csv").read_bytes()) == first
 
 
+def test_many_pairs_of_long_names_are_drawn_on_several_sheets():
+    names = (
+        "a-baseline-without-any-agency-whose-name-is-long",
+        "the-same-model-with-gates-and-states",
+    )
+    records = []
+    for number in range(6):
+        own = curve(names[0], STEEP, seeds=(0,)) + curve(names[1], FLAT, seeds=(0,))
+        records += [r | {"method": f"heads-by-rule-{number}"} for r in own]
+    told = subjects(*names)
+    told[1]["agency"] = {}
+    compared = compare(told, series_of(records))
+    assert len(compared.pairs) == 6
+    drawn = page.draw(compared, WORKLOAD, [])
+    sheets = {"agency_relative", "agency_relative_2", "agency_radar", "agency_radar_2"}
+    assert sheets | {"agency_summary_6"} <= set(drawn)
+    assert "agency_radar_3" not in drawn
+    for name in ("agency_relative", "agency_radar"):
+        drawn[name][1].draw_without_rendering()  # a complaint of too little room is an error
+
+
 def test_one_seed_is_confessed(quick, tmp_path):
     html = write_agency_report(write_run(tmp_path, two(seeds=(0,)))).read_text()
     assert "nothing of another training seed" in html
@@ -127,7 +152,7 @@ def test_failures_and_missing_points_are_said(quick, tmp_path):
     html = write_agency_report(folder).read_text()
     assert "1 of 19 points are not finished" in html
     assert "OSError: &lt;dust&gt;" in html
-    assert "bo heads-random 50%, text_at 1: ValueError: too hot" in html.replace("&#39;", "'")
+    assert "text_at 1: ValueError: too hot" in html.replace("&#39;", "'")
     # An empty list of failed workloads is no failure.
     assert sum("speed" in where for where in read_run(folder).failures) == 1
 
@@ -437,7 +462,7 @@ def test_the_radar_is_drawn_at_the_highest_level():
     assert lines["bo, 50 % cut"][0] == pytest.approx(math.exp(4.0 - 5.0))
     assert max(lines["ada, 50 % cut"]) == OUTERMOST
     words = [label.get_text() for label in axes.get_xticklabels()]
-    assert "tokens/s\n1e+03 (beyond) against 100" in words
+    assert "tokens/s\n1e+03 (beyond)\nagainst 100" in words
     assert (
         radar(
             comparison(curve("bo", (5.0,), levels=(0.5,)) + curve("ada", (5.0,), levels=(0.5,))),
@@ -456,16 +481,20 @@ def test_reading_the_study_needs_no_private_fields(quick, tmp_path):
     assert "precision of the measures" in write_agency_report(folder).read_text()
 
 
-def test_a_run_with_both_sides_gets_both_pages(tmp_path):
+def test_a_run_with_both_sides_gets_both_pages(quick, tmp_path):
     folder = write_run(tmp_path, two())
     lines = write_pages(folder)
     assert lines == [f"report: {folder / 'report.html'}", f"agency: {folder / 'agency.html'}"]
     assert (folder / "agency.html").is_file()
+    assert "is on the page <code>agency.html</code>" in (folder / "report.html").read_text()
 
 
 def test_one_side_alone_gets_the_report_and_the_reason(tmp_path):
     alone = [record for record in two() if record["subject"] == "bo"]
     folder = write_run(tmp_path, alone, names=["bo", "ada"])
+    (folder / "agency.html").write_text("of other records")
     lines = write_pages(folder)
     assert len(lines) == 2
     assert lines[1].startswith("agency: no page yet (")
+    assert not (folder / "agency.html").exists()
+    assert "agency.html" not in (folder / "report.html").read_text()

@@ -1,13 +1,17 @@
-"""The page in a browser: light, dark, phone and paper, by keyboard, with axe's checks.
+"""The pages in a browser: light, dark, phone and paper, by keyboard, with axe's checks.
 
-Screenshots lie in the test's temporary folder. Skips by name where there is no Chromium.
+Screenshots lie in the test's temporary folder, whose path is printed (`pytest -s`, or `-rP`). Skips
+by name where there is no Chromium. One look at one page is in the fast suite, the rest is slow.
 """
 
 import shutil
 
 import pytest
 
+from agency_records import curve as agency_curve
+from agency_records import write_run as write_agency_run
 from report_records import rich_records, two, write_run
+from resprout.report.agency import write_agency_report
 from resprout.report.page import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -73,22 +77,107 @@ def open_page(browser, page_file):
     assert complaints == []
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_the_page_is_accessible(open_page, short_page, tmp_path, look):
+@pytest.fixture(scope="module")
+def agency_page(tmp_path_factory):
+    """A page with two pairs, and what its tables have for it."""
+    heads = {
+        "layer": 0, "heads": 2, "gates": [1.0, 0.5], "states": ["active", "withdrawn"],
+        "consent": [True, False], "utilisation": [0.4, None], "alignment": [0.8, 0.2],
+        "violations": [0, 3],
+    }  # fmt: skip
+    agency = {"step": 9, "layers": [heads]}
+    records = agency_curve("bo", (4.0, 4.3, 5.0)) + agency_curve(
+        "ada", (4.0, 4.05, 4.4), agency=agency
+    )
+    return write_agency_report(write_agency_run(tmp_path_factory.mktemp("agency"), records))
+
+
+def check(page, path):
+    """A screenshot, and all of axe's rules."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
-    page = open_page(look, file=short_page)
-    page.screenshot(path=tmp_path / f"{look}.png", full_page=True)
+    page.screenshot(path=path, full_page=True)
+    print(f"screenshot: {path}")
     found = axe.Axe().run(page, options=RULES)
     assert not found.response["violations"], found.generate_report()
-    assert {"color-contrast", "label", "select-name"} <= {r["id"] for r in found.response["passes"]}
+    assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    return {rule["id"] for rule in found.response["passes"]}
 
 
+def test_the_page_opens_and_is_accessible(open_page, short_page, tmp_path):
+    passes = check(open_page(file=short_page), tmp_path / "light.png")
+    assert {"label", "select-name"} <= passes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", ["dark", "phone"])
+def test_the_page_is_accessible_in_every_look(open_page, short_page, tmp_path, look):
+    check(open_page(look, file=short_page), tmp_path / f"{look}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_agency_page_is_accessible_too(open_page, agency_page, tmp_path, look):
+    page = open_page(look, file=agency_page)
+    page.eval_on_selector_all("details", "all => all.forEach((one) => { one.open = true; })")
+    check(page, tmp_path / f"agency_{look}.png")
+    head = page.locator("th", has_text="perplexity").first
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.slow
+def test_every_control_is_reached_and_its_focus_is_seen(open_page, short_page):
+    page = open_page(file=short_page)
+    wanted = page.locator(
+        "a[href], button:visible, select:visible, input:visible:enabled, summary, [tabindex='0']"
+    )
+    reached = set()
+    for _ in range(wanted.count() + 5):
+        page.keyboard.press("Tab")
+        here = page.evaluate(
+            """() => { const e = document.activeElement;
+            e.dataset.seen = 1; return [e.tagName, getComputedStyle(e).outlineStyle]; }"""
+        )
+        if here[0] != "BODY":
+            reached.add(tuple(here))
+    assert {style for _, style in reached} == {"solid"}
+    assert {"A", "SELECT", "INPUT", "BUTTON", "svg", "SUMMARY", "DIV"} <= {
+        tag for tag, _ in reached
+    }
+    assert page.locator("[data-seen]").count() >= wanted.count()
+
+
+@pytest.mark.slow
+def test_among_many_curves_the_chosen_one_stands_out(open_page):
+    page = open_page()
+    assert page.locator("#plot.many").count() == 1
+    page.locator("#plot").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#plot g.chosen").count() == 1
+    faint = page.locator("#plot g:not(.chosen)").first
+    assert faint.evaluate("group => getComputedStyle(group).opacity") == "0.3"
+    page.keyboard.press("Escape")
+    assert page.locator("#plot g.chosen").count() == 0
+
+
+@pytest.mark.slow
+def test_what_is_folded_is_printed(open_page, short_page):
+    page = open_page(file=short_page)
+    assert page.locator("details:not([open])").count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("details:not([open])").count()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count()
+
+
+@pytest.mark.slow
 def test_paper_is_light_and_shows_all_levels(open_page, tmp_path):
     page = open_page("dark")
     page.emulate_media(media="print")
     page.screenshot(path=tmp_path / "print.png", full_page=True)
     page.pdf(path=tmp_path / "print.pdf")
+    print(f"screenshot: {tmp_path / 'print.png'}")
     assert (tmp_path / "print.pdf").read_bytes().startswith(b"%PDF")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator(".controls").first.is_visible()
@@ -97,6 +186,7 @@ def test_paper_is_light_and_shows_all_levels(open_page, tmp_path):
     assert all(page.locator(".level").nth(i).is_visible() for i in range(3))
 
 
+@pytest.mark.slow
 def test_curves_are_read_and_chosen_by_keyboard(open_page):
     page = open_page()
     lines = page.locator("#plot g")
@@ -120,6 +210,7 @@ def test_curves_are_read_and_chosen_by_keyboard(open_page):
     assert lines.count() == 8
 
 
+@pytest.mark.slow
 def test_every_pair_of_axes_is_drawn(open_page):
     page = open_page()
     for x in page.eval_on_selector_all("#x option", "options => options.map(o => o.value)"):
@@ -138,12 +229,14 @@ def test_every_pair_of_axes_is_drawn(open_page):
     assert not page.locator("#logx").is_checked()
 
 
+@pytest.mark.slow
 def test_the_pointer_reads_the_nearest_point(open_page):
     page = open_page()
     page.locator("#plot circle").first.hover(force=True)  # another curve begins at the same place
     assert "0% asked for" in page.locator("#reading").inner_text()
 
 
+@pytest.mark.slow
 def test_published_curves_are_laid_over_on_demand(open_page):
     page = open_page()
     own = page.locator("#legend label", has_text="published")
@@ -154,6 +247,7 @@ def test_published_curves_are_laid_over_on_demand(open_page):
     assert page.locator("#plot g").count() == 9
 
 
+@pytest.mark.slow
 def test_tables_sort_by_figures_and_copy(open_page):
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     table = page.locator("section:has(#figures) table")
@@ -173,6 +267,7 @@ def test_tables_sort_by_figures_and_copy(open_page):
     assert copied[0].split("\t")[:3] == ["subject", "method", "protocol"]
 
 
+@pytest.mark.slow
 def test_texts_stand_side_by_side_and_repetition_is_marked(open_page):
     page = open_page()
     columns = page.locator(".column:visible")
@@ -188,6 +283,7 @@ def test_texts_stand_side_by_side_and_repetition_is_marked(open_page):
     assert page.title() == "nano-biogpt · Resprout"  # no text of a model became part of the page
 
 
+@pytest.mark.slow
 def test_what_was_cut_where_is_drawn(open_page):
     page = open_page()
     page.locator("#depth").focus()
@@ -200,6 +296,7 @@ def test_what_was_cut_where_is_drawn(open_page):
     assert "overloaded, gate 0.5" in heads
 
 
+@pytest.mark.slow
 def test_without_scripts_the_drawn_charts_and_all_texts_are_there(open_page):
     page = open_page(java_script_enabled=False)
     assert page.locator("noscript svg").count() == 2
@@ -207,9 +304,11 @@ def test_without_scripts_the_drawn_charts_and_all_texts_are_there(open_page):
     assert not page.locator("#chart").is_visible()
 
 
+@pytest.mark.slow
 def test_a_small_and_an_older_run_is_drawn_too(open_page, tmp_path):
     file = write_report(write_run(tmp_path, two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))))
     page = open_page("phone", file=file)
     page.screenshot(path=tmp_path / "older.png", full_page=True)
+    print(f"screenshot: {tmp_path / 'older.png'}")
     assert page.locator("#plot g").count() == 2
     assert page.locator("#insides").count() == 0

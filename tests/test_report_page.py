@@ -2,23 +2,29 @@
 
 import json
 import math
+import re
+from itertools import product
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from report_records import LEVELS, full, make_record, rich_records, two, with_agency, write_run
 from resprout.cli import main
+from resprout.report import page as page_module
 from resprout.report.comparison import compare_all
 from resprout.report.curves import curves
-from resprout.report.embed import script_json
-from resprout.report.insides import insides
+from resprout.report.details import details_of, environment_of
+from resprout.report.embed import inline_svg, script_json
+from resprout.report.insides import insides, packed
 from resprout.report.overlay import published_overlay
 from resprout.report.page import write_report
 from resprout.report.plot_data import plot_data
 from resprout.report.records import read_run, read_runs
-from resprout.report.summary import comparison_rows, summary
+from resprout.report.summary import comparison_rows, first_sentence, summary
 from resprout.report.task_table import task_tables
 from resprout.report.texts import pieces, text_levels
 from resprout.report.workload_table import workload_tables
@@ -82,8 +88,28 @@ def test_older_records_have_fewer_axes():
 
 
 def test_subjects_of_other_tokens_are_shown_in_bits_per_byte_first():
-    data = plot_data(curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5), tokens="other")))
-    assert data["y"][0]["key"] == "bits"
+    found = curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5), tokens="other"))
+    data = plot_data(found)
+    assert [axis["key"] for axis in data["y"]] == ["bits", "rise"]
+    assert data["loss"] == "bits"
+    assert data["y"][1]["label"].endswith("(bits per byte)")
+    rise = 0.5 * 0.3 / math.log(2)
+    assert data["curves"][0]["y"]["rise"]["value"][2] == pytest.approx(rise, abs=1e-5)
+    texts = [column["loss"] for column in text_levels(found)[0]["columns"]]
+    assert texts == ["1.500 bits per byte", "1.700 bits per byte"]
+
+
+def test_a_page_of_other_tokens_has_no_figure_per_token(tmp_path):
+    records = rich_records(["magnitude", "random"], ["fair"])
+    for record in records:
+        if record["subject"] == "bo":
+            record["digests"]["tokens"] = "other"
+            record["agency"] = None
+    html = write_report(write_run(tmp_path, records)).read_text()
+    shown = html[: html.index("<script")]
+    assert "bits per byte" in shown
+    assert not re.search(r"\d nats? per token", shown)
+    assert "ada: 2.597, bo: 2.597 bits per byte" in shown
 
 
 def test_a_method_without_an_uncut_point_takes_the_subjects():
@@ -113,7 +139,13 @@ def test_many_curves_are_told_in_few_sentences():
     assert said[0].startswith("At 90% asked for, the loss rises least over the own uncut loss in ")
     assert "ada, magnitude, fair, by 0.810" in said[0]
     assert "bo, random, fair, by 1.620" in said[0]
-    assert "less in 2, of bo less in 0, and 0 cannot be told apart" in said[1]
+    assert said[1] == (
+        "ada against bo, protocol fair: cutting raises the loss of ada less by 2 of 2 methods "
+        "(95 % intervals of the mean rise)."
+    )
+    assert first_sentence(found) == said[0]
+    assert first_sentence(found[:2]) == summary(found[:2], compare_all(found[:2]))[0]
+    assert first_sentence([]) is None
     assert said[-1].startswith("One training run each")
     rows = comparison_rows(compare_all(found))
     assert len(rows) == 9
@@ -162,11 +194,37 @@ def test_drawings_put_the_cells_of_a_layer_side_by_side():
     last = drawings[-1]
     assert [row["name"] for row in last["rows"]] == [f"layer {i}" for i in range(4)]
     assert [box["name"] for box in last["rows"][0]["boxes"]] == ["neuron 0", "neuron 1"]
-    assert last["rows"][0]["boxes"][0]["cut"] == [0.9, 0.9, 0.9, 0.45]
+    cut = last["rows"][0]["boxes"][0]["cut"]
+    assert [int(cut[i : i + 2], 36) for i in range(0, 8, 2)] == [900, 900, 900, 450]
     assert last["matrices"]["names"] == ["qkv", "up"]
     assert last["matrices"]["rows"][0]["shares"] == [0.9, 0.0]
     assert last["dead"] == ["layer 1 neuron 0"]
-    assert last["agency"][0]["heads"][1] == {"state": "overloaded", "gate": 0.5}
+    assert last["agency"][0]["heads"][1] == {
+        "state": "overloaded", "gate": 0.5, "utilisation": 0.5, "alignment": 0.9, "violations": 0,
+    }  # fmt: skip
+    assert last["feedback"] == {"pairs": [], "used": False}
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1))
+def test_packed_shares_are_read_back(thousandths):
+    found = packed([n / 1000 for n in thousandths])
+    assert [int(found[i : i + 2], 36) for i in range(0, len(found), 2)] == thousandths
+
+
+def test_feedback_is_drawn_where_the_record_tells_of_it():
+    record = full(make_record("ada", 0.5, 3.0))
+    record["identity"] = {"subject": {"config": {"feedback_pairs": [[3, 0]], "n_passes": 2}}}
+    drawing = insides(curves([record]))[0]
+    assert drawing["feedback"] == {"pairs": [[3, 0]], "used": True}
+    record["identity"] = {"subject": "a digest"}
+    assert insides(curves([record]))[0]["feedback"]["pairs"] == []
+
+
+def test_heads_are_told_of_those_that_the_uncut_layer_has():
+    uncut, cut = (with_agency(make_record("ada", x, 3.0), heads=h) for x, h in ((0, 3), (0.5, 2)))
+    drawings = insides(curves([uncut, cut]))
+    assert [row["of"] for row in drawings[1]["agency"]] == [3, 3]
+    assert [len(row["heads"]) for row in drawings[1]["agency"]] == [2, 2]
 
 
 def test_texts_are_those_of_the_first_seed():
@@ -235,20 +293,87 @@ def test_runs_of_two_studies_are_named_by_them(tmp_path):
     assert [run.name for run in read_runs([first, second])] == ["early", "late"]
 
 
+HARD = "</script><script>alert(1)</script>\"'\u2028\x07 \u202eturned\u202c \U0001f600 \u05d0 &lt; "
+
+
+@pytest.mark.slow
 def test_a_large_run_stays_below_five_megabytes(tmp_path):
+    """Three hundred points of twelve prompts, some of ten thousand characters."""
+    rng = np.random.default_rng(0)
     records = []
-    for subject in ("ada", "bo"):
-        for method in ("magnitude", "random", "wanda"):
-            for amount in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
-                record = full(make_record(subject, amount, 3 + amount), layers=28)
-                samples = record["measures"]["text"]["samples"]
-                long = [s | {"text": "word and <another> " * 40, "name": f"{s['category']} {i}"}
-                        for i, s in enumerate(samples * 9)]  # fmt: skip
-                record["measures"]["text"]["samples"] = long
-                record["id"] = f"{subject}-{method}-{amount}"
-                records.append(record | {"method": method})
+    for subject, method, level in product(range(5), range(6), range(10)):
+        record = full(make_record(f"s{subject}", level / 10, 3 + level / 10))
+        record |= {"method": f"method-{method}", "id": f"{subject}-{method}-{level}"}
+        record["cut_map"] = {"unit": "glu_neuron", "matrices": [], "groups": [
+            {"name": f"layer {i}", "units": 8192, "cut": rng.random(64).round(3).tolist()}
+            for i in range(28)
+        ]}  # fmt: skip
+        text = " ".join(rng.choice(["the", "model", "<b>", "of", "neurons"], 120))
+        record["measures"]["text"]["samples"] = [
+            {"category": "code", "name": f"prompt {i}", "prompt": "Once & again, ",
+             "text": HARD + 10_000 * "x" if i == 3 else text}
+            for i in range(12)
+        ]  # fmt: skip
+        records.append(record)
     page = write_report(write_run(tmp_path, records))
     assert page.stat().st_size < FIVE_MEGABYTES
+    assert "Texts are shown to their first" in page.read_text()
+
+
+def test_texts_are_shown_shorter_where_a_page_would_be_too_large(tmp_path, monkeypatch):
+    records = [make_record("ada", x, 3.0, text=HARD + 10_000 * "x") for x in LEVELS]
+    whole = write_report(write_run(tmp_path, records)).read_text()
+    assert whole.count(1000 * "x") == 30
+    assert "Texts are shown to" not in whole
+    monkeypatch.setattr(page_module, "MOST_BYTES", 130_000)
+    short = write_report(tmp_path).read_text()
+    assert len(short) < 130_000
+    assert "Texts are shown to their first 2000 characters" in short
+    assert f"and {len(HARD) + 8000} characters more, in the record" in short
+
+
+def test_a_hard_text_is_harmless_and_legible(tmp_path):
+    records = [make_record("ada", x, 3.0, text=HARD) for x in LEVELS]
+    html = write_report(write_run(tmp_path, records)).read_text()
+    assert html.count("<script") == 2
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in html
+    assert "\u27e8RLO\u27e9turned\u27e8PDF\u27e9 \U0001f600 \u05d0 &amp;lt;" in html
+    assert "\u27e8LS\u27e9\u27e807\u27e9" in html
+    assert not set("\u202e\u2028\x07") & set(html)
+
+
+def test_details_say_what_was_done_and_on_what(tmp_path):
+    records = [make_record("ada", x, 3.0) for x in LEVELS]
+    records[0]["environment"] = records[0]["environment"] | {"threads": 1}
+    folder = write_run(tmp_path, records)
+    values = json.loads((folder / "study.json").read_text())
+    values["spec"]["recovery"]["steps"] = 0
+    (folder / "study.json").write_text(json.dumps(values))
+    run = read_run(folder)
+    assert dict(details_of(run))["recovery"] == "none"
+    assert dict(details_of(run))["baseline"].startswith("6.000 nats per token")
+    found = dict(environment_of(run))
+    assert found["processor"] == (
+        "a cpu, 2 cores, 1 thread used (1 point); a cpu, 2 cores, 2 threads used (2 points)"
+    )
+    assert found["device"] == "a cpu"
+    html = write_report(folder).read_text()
+    assert "resprout run made.yaml" in html
+    assert f"resprout report {folder.name}" in html
+
+
+def test_charts_are_for_print_and_their_copies_in_the_page_keep_their_letters(tmp_path):
+    write_report(write_run(tmp_path, two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5))))
+    for name in ("pruning_curve", "efficiency_frontier"):
+        path = tmp_path / "charts" / f"{name}.png"
+        with Image.open(path) as drawn:
+            assert round(drawn.info["dpi"][0]) >= 200
+        svg = path.with_suffix(".svg").read_text()
+        small = inline_svg(path.with_suffix(".svg"), name)
+        scales = [re.findall(r"scale\([^)]*\)", text) for text in (svg, small)]
+        assert scales[0] == scales[1]
+        assert "<text" not in svg  # letters are outlines: no font is needed
+        assert len(small) < 0.9 * len(svg)
 
 
 def test_the_study_can_be_made_again_from_the_page(small_study, tmp_path):
@@ -263,6 +388,15 @@ def test_the_study_can_be_made_again_from_the_page(small_study, tmp_path):
     assert again == spec
 
 
+def test_whose_the_published_figures_are_is_said(tmp_path):
+    folder = write_run(tmp_path, two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)), study="my-biogpt")
+    html = write_report(folder).read_text()
+    if not published_overlay(["biogpt"], 0):
+        pytest.skip("needs results/published, which is not here")
+    assert "published figures, not measured here" in html
+    assert "BioGPT from Detailed Results Analysis" in html
+
+
 def test_published_figures_are_laid_over_their_own_studies_alone():
     found = published_overlay(["nano-biogpt"], 2)
     if not found:
@@ -272,6 +406,7 @@ def test_published_figures_are_laid_over_their_own_studies_alone():
     assert len(bio["y"]["nats"]["value"]) == len(bio["y"]["nats"]["low"]) == 5
     assert {curve["colour"] for curve in found} == {2, 3}
     assert published_overlay(["my-own"], 0) == []
+    assert published_overlay(["my-own", "BioGPT-nano"], 2) == found  # by a subject's name
     mmlu = [curve for curve in published_overlay(["glu-width"], 0) if "task mmlu" in curve["y"]]
     assert mmlu
     assert all("task ifeval" in curve["y"] for curve in mmlu)  # two tables, one curve

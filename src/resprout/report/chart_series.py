@@ -89,6 +89,9 @@ def _of_run(folder: Path) -> list[ChartSeries]:
     return found
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class _Level(BaseModel):
     """A level of a comparison's file, in the published program's words."""
 
@@ -97,6 +100,7 @@ class _Level(BaseModel):
     sparsity: Annotated[float, Field(ge=0, le=1)]
     nonzero_params: Annotated[float, Field(gt=0)]
     val_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ci95: tuple[Finite, Finite] | None = None  # ours
 
 
 class _Comparison(BaseModel):
@@ -107,6 +111,7 @@ class _Comparison(BaseModel):
     biogpt_prune: list[_Level]
     pythia_prune: list[_Level]
     subjects: dict[str, Any] = {}
+    protocol: str | None = None
 
 
 def _of_comparison(path: Path) -> list[ChartSeries]:
@@ -116,18 +121,23 @@ def _of_comparison(path: Path) -> list[ChartSeries]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise ValueError(f"results: {path}: {where}: {first['msg']}") from error
+    place = path.parent.name or path.name
+    if found.protocol is not None:
+        place += f", {found.protocol}"
     series = []
     for key, levels in (("biogpt", found.biogpt_prune), ("pythia", found.pythia_prune)):
         named = found.subjects.get(key)
         name = named.get("name", key) if isinstance(named, dict) else key
         ordered = sorted(levels, key=lambda level: level.sparsity)
+        intervals = tuple(level.ci95 for level in ordered if level.ci95 is not None)
         if ordered:
             series.append(
                 ChartSeries(
-                    f"{name}, {path.parent.name or path.name}",
+                    f"{name}, {place}",
                     tuple(level.sparsity for level in ordered),
                     tuple(level.nonzero_params for level in ordered),
                     tuple(level.val_loss for level in ordered),
+                    intervals if len(intervals) == len(ordered) else None,
                 )
             )
     if not series:

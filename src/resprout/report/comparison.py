@@ -68,8 +68,13 @@ def compare_all(found: list[Curve]) -> list[Comparison]:
 
     Across protocols an amount is of other weights, and not recovered alike.
     """
+    return [compare(a, b) for a, b in comparable(found)]
+
+
+def comparable(found: list[Curve]) -> list[tuple[Curve, Curve]]:
+    """The pairs of `compare_all`, without the work."""
     return [
-        compare(a, b)
+        (a, b)
         for a, b in combinations(found, 2)
         if a.protocol == b.protocol
         and [a.subject == b.subject, a.method == b.method, a.run == b.run].count(False) == 1
@@ -219,6 +224,11 @@ def _who_is_lower(a: str, b: str, difference: Estimate, prize: str, unit: str) -
 
 def _alone(curve: Curve) -> str:
     first, last = curve.estimates()[0], curve.estimates()[-1]
+    if len(curve.amounts) == 1:
+        return (
+            f"{curve.label}: {first.value:.3f} nats per token ({first.low:.3f} to "
+            f"{first.high:.3f}) at {curve.amounts[0]:.0%} cut."
+        )
     return (
         f"{curve.label}: {first.value:.3f} nats per token ({first.low:.3f} to {first.high:.3f}) at "
         f"{curve.amounts[0]:.0%} cut, {last.value:.3f} ({last.low:.3f} to {last.high:.3f}) at "

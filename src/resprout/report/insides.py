@@ -1,11 +1,12 @@
 """Inside the models: what was cut where, and the states of heads with agency, for the drawings."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resprout.report.curves import Curve, Record
 
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PLACE = re.compile(r"^layer (\d+)(?: neuron (\d+))?$")
 
 
@@ -14,14 +15,17 @@ def insides(found: Sequence[Curve]) -> list[dict[str, Any]]:
 
     Returns:
         Per level that has something to draw: `curve` and its `label`, `amount`, `achieved`, `unit`,
-        its plural, `rows` (name, `boxes` of a name and the share cut of each unit), `matrices`
-        (names, rows of shares), `agency` (rows of heads, each state, gate and utilisation), `dead`.
+        its plural, `rows` (name, `boxes` of a name and the share cut of each unit, as `packed`),
+        `matrices` (names, rows of shares), `feedback` (pairs of layers, whether they are used),
+        `agency` (rows of heads, each state, gate, utilisation, alignment, violations, and `of` how
+        many of the layer they are left), `dead`.
     """
     drawn = []
     for number, curve in enumerate(found):
+        whole = _heads_by_layer(records[0] for records in curve.records)
         for records in curve.records:
             record = records[0]
-            drawing = _drawing(record)
+            drawing = _drawing(record, whole)
             if drawing is not None:
                 about = {"curve": number, "label": curve.label, "amount": record["amount"]}
                 drawn.append(
@@ -33,7 +37,16 @@ def insides(found: Sequence[Curve]) -> list[dict[str, Any]]:
     return drawn
 
 
-def _drawing(record: Record) -> dict[str, Any] | None:
+def _heads_by_layer(records: Iterable[Record]) -> dict[int, int]:
+    """Layer -> the most heads that any level has there: the uncut model's, if measured."""
+    most: dict[int, int] = {}
+    for record in records:
+        for layer in (record.get("agency") or {"layers": []})["layers"]:
+            most[layer["layer"]] = max(layer["heads"], most.get(layer["layer"], 0))
+    return most
+
+
+def _drawing(record: Record, heads: dict[int, int]) -> dict[str, Any] | None:
     cut_map, agency = record.get("cut_map"), record.get("agency")
     if not cut_map and not agency:
         return None
@@ -51,17 +64,32 @@ def _drawing(record: Record) -> dict[str, Any] | None:
                 for row in cut_map["matrices"]
             ],
         },
+        "feedback": _feedback(record),
         "agency": [
             {
                 "name": f"layer {layer['layer']}",
-                "heads": [
-                    {"state": state, "gate": round(gate, 3)}
-                    for state, gate in zip(layer["states"], layer["gates"], strict=True)
-                ],
+                "of": heads[layer["layer"]],
+                "heads": [_head(layer, i) for i in range(layer["heads"])],
             }
             for layer in (agency or {"layers": []})["layers"]
         ],
     }
+
+
+def _head(layer: dict[str, Any], i: int) -> dict[str, Any]:
+    rounded = {
+        name: None if layer[of][i] is None else round(layer[of][i], 3)
+        for name, of in (("gate", "gates"), ("utilisation",) * 2, ("alignment",) * 2)
+    }
+    return {"state": layer["states"][i], "violations": layer["violations"][i], **rounded}
+
+
+def _feedback(record: Record) -> dict[str, Any]:
+    """A BioGPT's pairs of layers, where the record says from what configuration it was grown."""
+    subject = (record.get("identity") or {}).get("subject")
+    config = subject.get("config") if isinstance(subject, dict) else None
+    pairs = (config or {}).get("feedback_pairs") or []
+    return {"pairs": pairs, "used": (config or {}).get("n_passes", 1) > 1}
 
 
 def _rows(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,9 +99,17 @@ def _rows(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         place = _PLACE.match(group["name"])
         row = f"layer {place[1]}" if place else group["name"]
         name = f"neuron {place[2]}" if place and place[2] else ""
-        box = {"name": name, "units": group["units"], "cut": group["cut"]}
+        box = {"name": name, "units": group["units"], "cut": packed(group["cut"])}
         rows.setdefault(row, []).append(box)
     return [{"name": name, "boxes": boxes} for name, boxes in rows.items()]
+
+
+def packed(shares: Sequence[float]) -> str:
+    """Shares as the page's data hold them: thousandths, two digits each to the base of 36."""
+    return "".join(
+        _DIGITS[thousandths // 36] + _DIGITS[thousandths % 36]
+        for thousandths in (round(1000 * share) for share in shares)
+    )
 
 
 def _share(counts: list[int] | None) -> float | None:

@@ -5,16 +5,16 @@ from typing import Any
 
 from resprout.report.published import PublishedCurve, published_folder, read_published
 
-# A word of a run's name -> the published study that it is a version of.
+# A word of a study's or a subject's name -> the published study that it is a version of.
 _STUDIES = {"biogpt": "biogpt", "glu": "glu_width_llama", "agency": "agency"}
 _LOSSES = {"nats_per_token": "nats", "perplexity": "perplexity"}
 
 
-def published_overlay(studies: Sequence[str], first_colour: int) -> list[dict[str, Any]]:
+def published_overlay(names: Sequence[str], first_colour: int) -> list[dict[str, Any]]:
     """Published curves as `plot_data` has curves, with `published` and their `source`.
 
     Args:
-        studies: names of the runs' studies.
+        names: of the runs' studies and of their subjects.
         first_colour: the number of the first colour that no measured curve has.
 
     Returns:
@@ -23,11 +23,11 @@ def published_overlay(studies: Sequence[str], first_colour: int) -> list[dict[st
     """
     if published_folder() is None:
         return []
-    words = {word for study in studies for word in study.replace("_", "-").split("-")}
-    names = dict.fromkeys(name for word, name in _STUDIES.items() if word in words)
+    words = {word for name in names for word in name.replace("_", "-").lower().split("-")}
+    studies = dict.fromkeys(study for word, study in _STUDIES.items() if word in words)
     merged: dict[str, dict[str, Any]] = {}
-    for name in names:
-        for curve in read_published(name).published_curves:
+    for study in studies:
+        for curve in read_published(study).published_curves:
             # A subject's tables stand apart where it was printed so; they are one curve here.
             own = merged.setdefault(curve.subject, _curve(curve, first_colour + len(merged)))
             own["y"] |= _values(curve)
@@ -40,6 +40,7 @@ def _curve(curve: PublishedCurve, colour: int) -> dict[str, Any]:
         x["surviving"] = list(curve.surviving)
     return {
         "label": f"{curve.subject}, published",
+        "subject": curve.subject,
         "published": True,
         "source": curve.source,
         "colour": colour,

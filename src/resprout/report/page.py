@@ -4,23 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from resprout.files import write_text
 from resprout.report import charts, tables
+from resprout.report.agency.page import PAGE as AGENCY_PAGE
 from resprout.report.comparison import compare_all
 from resprout.report.curves import Curve, curves
-from resprout.report.details import PROTOCOLS, details_of, environments_of, study_file
-from resprout.report.embed import inline_svg, script_digest, script_json, templates
+from resprout.report.details import PROTOCOLS, details_of, environment_of, study_file
+from resprout.report.embed import inline_svg, page_script, script_digest, script_json, templates
 from resprout.report.insides import insides
 from resprout.report.overlay import published_overlay
 from resprout.report.plot_data import plot_data
 from resprout.report.records import Run, protocols_of, read_runs
-from resprout.report.summary import comparison_rows, summary
+from resprout.report.summary import comparison_rows, shared_unit, summary
 from resprout.report.task_table import task_tables
-from resprout.report.texts import text_levels
+from resprout.report.texts import characters, side_by_side, text_levels
 from resprout.report.workload_table import absent_energy, how_timed, workload_tables
+
+# A page is to be sent: texts are shown shorter until it is below this.
+MOST_BYTES = 4_800_000
+LENGTHS = (None, 2000, 1000, 500, 250, 120, 60)  # characters
 
 SCRIPTS = ("chart.js", "tables.js", "texts.js", "insides.js")
 
@@ -46,20 +50,29 @@ def write_report(folder: Path, *others: Path) -> Path:
     for name, figure in drawn.items():
         charts.save(figure, folder / "charts" / f"{name}{also}")
     environment = templates()
-    script = _script(environment)
-    page = environment.get_template("report.html").render(
-        title=" and ".join(run.study["study"] for run in runs),
-        questions=list(dict.fromkeys(run.study["question"] for run in runs)),
-        protocols={name: PROTOCOLS[name] for run in runs for name in protocols_of(run)},
-        charts={name: inline_svg(folder / "charts" / f"{name}{also}.svg", name) for name in drawn},
-        script=Markup(script),
-        script_digest=script_digest(script),
-        table=tables.table(records),
-        is_text=tables.is_text,
-        runs=[_foot(run) for run in runs],
-        has_agency_page=not others and len({"agency" in record for record in records}) == 2,
+    script = page_script(environment, SCRIPTS)
+    whole = {
+        "title": " and ".join(run.study["study"] for run in runs),
+        "questions": list(dict.fromkeys(run.study["question"] for run in runs)),
+        "protocols": {name: PROTOCOLS[name] for run in runs for name in protocols_of(run)},
+        "charts": {
+            name: inline_svg(folder / "charts" / f"{name}{also}.svg", name) for name in drawn
+        },
+        "script": Markup(script),
+        "script_digest": script_digest(script),
+        "table": tables.table(records),
+        "is_text": tables.is_text,
+        "runs": [_foot(run) for run in runs],
+        "again": " ".join(["resprout report", *(run.folder.resolve().name for run in runs)]),
+        "has_agency_page": not others and (folder / AGENCY_PAGE).is_file(),
         **_sections(found, [run.study["study"] for run in runs]),
-    )
+    }
+    template = environment.get_template("report.html")
+    fitting = [most for most in LENGTHS if characters(found, most) < MOST_BYTES]
+    for most in fitting or LENGTHS[-1:]:
+        page = template.render(whole, levels=text_levels(found, most), most_characters=most)
+        if len(page.encode()) <= MOST_BYTES:
+            break
     path = folder / f"report{also}.html"
     write_text(path, page)
     return path
@@ -68,7 +81,10 @@ def write_report(folder: Path, *others: Path) -> Path:
 def _sections(found: Sequence[Curve], studies: Sequence[str]) -> dict[str, Any]:
     """What the page shows of the curves."""
     plot = plot_data(found)
-    published = published_overlay(studies, 1 + max(curve["colour"] for curve in plot["curves"]))
+    names = [*studies, *(curve.subject for curve in found)]
+    published = published_overlay(names, 1 + max(curve["colour"] for curve in plot["curves"]))
+    drawn = {axis["key"] for axis in plot["y"]}
+    published = [curve for curve in published if drawn & set(curve["y"])]
     plot["curves"] += published
     if published:  # they are told by the amount asked for
         plot["x"].sort(key=lambda axis: axis["key"] != "amount")
@@ -76,16 +92,17 @@ def _sections(found: Sequence[Curve], studies: Sequence[str]) -> dict[str, Any]:
     drawings = insides(found)
     return {
         "headline": summary(found, comparisons),
-        "comparisons": comparison_rows(comparisons),
-        "levels": text_levels(found),
+        "comparisons": comparison_rows(comparisons) if comparisons else [],
+        "comparison_unit": shared_unit(comparisons),
         "curve_labels": [curve.label for curve in found],
+        "beside": side_by_side(found),
         "borrowed": [curve.label for curve in found if curve.borrowed],
         "tasks": task_tables(found),
         "workloads": workload_tables(found),
         "timed": how_timed(found),
         "no_energy": absent_energy(found),
         "drawings": drawings,
-        "published": list(dict.fromkeys(curve["source"] for curve in published)),
+        "published": [(curve["subject"], curve["source"]) for curve in published],
         "data": script_json({"plot": plot, "insides": drawings}),
     }
 
@@ -98,15 +115,7 @@ def _foot(run: Run) -> dict[str, Any]:
         "missing": run.missing,
         "failures": run.failures,
         "details": details_of(run),
-        "environments": environments_of(run),
+        "environment": environment_of(run),
         "study": run.study["study"],
         "study_file": study_file(run),
     }
-
-
-def _script(environment: Environment) -> str:
-    """The page's own program, whole."""
-    loader = environment.loader
-    assert loader is not None
-    sources = [loader.get_source(environment, name)[0] for name in SCRIPTS]
-    return "".join(f"(() => {{\n{source}}})();\n" for source in sources)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from resprout.record import StudyFile, read_checked
-from resprout.report.agency.page import write_agency_report
+from resprout.report.agency.page import PAGE, write_agency_report
 from resprout.report.page import write_report
 
 
@@ -20,14 +20,19 @@ def write_pages(folder: Path, *others: Path) -> list[str]:
     Raises:
         ValueError: the folder is no run, or no point of it is finished.
     """
-    lines = [f"report: {write_report(folder, *others)}"]
-    if others:
-        return lines
+    agency = (
+        [] if others else _agency(folder)
+    )  # first: the report names its page where there is one
+    return [f"report: {write_report(folder, *others)}", *agency]
+
+
+def _agency(folder: Path) -> list[str]:
     study = read_checked(folder / "study.json", StudyFile)
     kinds = {bool(subject.get("agency")) for subject in study["spec"]["subjects"]}
-    if kinds == {True, False}:
-        try:
-            lines.append(f"agency: {write_agency_report(folder)}")
-        except ValueError as error:  # one side has no finished point
-            lines.append(f"agency: no page yet ({error})")
-    return lines
+    if kinds != {True, False}:
+        return []
+    try:
+        return [f"agency: {write_agency_report(folder)}"]
+    except ValueError as error:  # one side has no finished point
+        (folder / PAGE).unlink(missing_ok=True)  # what lies there is of other records
+        return [f"agency: no page yet ({error})"]

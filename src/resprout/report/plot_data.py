@@ -17,21 +17,26 @@ Values = dict[str, list[float | None]]
 def plot_data(found: Sequence[Curve]) -> dict[str, Any]:
     """Axes and curves as plain JSON.
 
+    Where the curves' tokens are not the same, losses are in bits per byte alone.
+
     Returns:
-        `x`, `y`: axes as {key, label}, those that any curve has. `curves`: label, the numbers of
-        colour, dash and marker, `x` (key -> a place per level) and `y` (key -> value, low, high per
-        level; None where there is none).
+        `x`, `y`: axes as {key, label}, those that any curve has. `loss`: the key of the loss that
+        `before` (recovery) is in the unit of. `curves`: label, the numbers of colour, dash and
+        marker, `x` (key -> a place per level) and `y` (key -> value, low, high per level; None
+        where there is none).
     """
-    curves = [_curve(curve) for curve in found]
+    per_token = len({curve.tokens for curve in found}) == 1
+    curves = [_curve(curve, per_token) for curve in found]
     for curve, style in zip(curves, styles(found), strict=True):
         curve.update(style)
     x_axes = [axis for axis in _x_axes(found) if any(axis["key"] in c["x"] for c in curves)]
     y_axes = [axis for axis in _y_axes(found) if any(axis["key"] in c["y"] for c in curves)]
-    return {"x": x_axes, "y": y_axes, "curves": curves}
+    return {"x": x_axes, "y": y_axes, "loss": "nats" if per_token else "bits", "curves": curves}
 
 
-def _curve(curve: Curve) -> dict[str, Any]:
-    losses = curve.resampled()  # (1 + R, L)
+def _curve(curve: Curve, per_token: bool) -> dict[str, Any]:
+    scale = 1.0 if per_token else curve.bits_per_nat
+    losses = curve.resampled()  # (1 + R, L), nats per token
     x: dict[str, list[float | None]] = {
         "amount": (100 * curve.amounts).tolist(),
         "achieved": (100 * curve.achieved).tolist(),
@@ -41,15 +46,13 @@ def _curve(curve: Curve) -> dict[str, Any]:
         sizes = getattr(curve, key)
         if sizes is not None:
             x[key] = sizes.tolist()
-    y = {
-        "nats": _estimates(losses),
-        "bits": _estimates(losses * curve.bits_per_nat),
-        "perplexity": _estimates(np.exp(losses)),
-    }
+    y = {"bits": _estimates(losses * curve.bits_per_nat)}
+    if per_token:  # per token means another thing to each tokenizer
+        y |= {"nats": _estimates(losses), "perplexity": _estimates(np.exp(losses))}
     if curve.amounts[0] == 0:
-        y["rise"] = _estimates(losses - losses[:, :1])
+        y["rise"] = _estimates(scale * (losses - losses[:, :1]))
     if curve.before is not None:
-        y["before"] = _estimates(curve.resampled(curve.before))
+        y["before"] = _estimates(scale * curve.resampled(curve.before))
     for workload in workloads([curve]):
         times = by_level(
             curve, partial(figure_of, measure="speed", name=f"{workload}/time_per_token_p50")
@@ -136,8 +139,8 @@ def _x_axes(found: Sequence[Curve]) -> list[Axis]:
     contexts = {c.flops_context_tokens for c in found if c.flops_context_tokens is not None}
     context = f", in a context of {contexts.pop()}" if len(contexts) == 1 else ""
     axes = [
-        {"key": "achieved", "label": "amount cut (% of the prunable units, achieved)"},
-        {"key": "amount", "label": "amount cut (% of the prunable units, asked for)"},
+        {"key": "achieved", "label": "amount cut, achieved (% of prunable units)"},
+        {"key": "amount", "label": "amount cut, asked for (% of prunable units)"},
         {"key": "surviving", "label": "surviving parameters"},
         {"key": "non_embedding", "label": "surviving non-embedding parameters"},
         {"key": "flops", "label": f"FLOPs per token, zeros skipped{context}"},
@@ -148,13 +151,11 @@ def _x_axes(found: Sequence[Curve]) -> list[Axis]:
 
 
 def _y_axes(found: Sequence[Curve]) -> list[Axis]:
-    nats = {"key": "nats", "label": "held-out loss (nats per token)", "better": "down"}
-    bits = {"key": "bits", "label": "held-out loss (bits per byte)", "better": "down"}
-    # Per token means another thing to each tokenizer.
-    losses = [nats, bits] if len({curve.tokens for curve in found}) == 1 else [bits, nats]
+    unit = "nats per token" if len({curve.tokens for curve in found}) == 1 else "bits per byte"
     axes = [
-        *losses,
-        {"key": "rise", "label": "rise over the own uncut loss (nats per token)", "better": "down"},
+        {"key": "nats", "label": "held-out loss (nats per token)", "better": "down"},
+        {"key": "bits", "label": "held-out loss (bits per byte)", "better": "down"},
+        {"key": "rise", "label": f"rise over the own uncut loss ({unit})", "better": "down"},
         {"key": "perplexity", "label": "perplexity (per token)", "better": "down"},
     ]
     for record in reversed(_records(found)):

@@ -1,14 +1,13 @@
 """Runs at a glance: how far each is, and what came out."""
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from resprout.record import PointFailure, Record, StudyFile, read_checked
-from resprout.report.comparison import compare_all, headline
 from resprout.report.curves import curves
 from resprout.report.records import failed_measures
+from resprout.report.summary import first_sentence
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _state(folder: Path) -> RunState:
             records.append(record)
     said: str | None = None
     try:
-        said = _first_sentence(records)
+        said = first_sentence(curves(records))
     except Exception as error:  # records that do not fit together must not hide the other runs
         trouble = trouble or f"no headline ({type(error).__name__}: {error})"
     return RunState(folder, study["study"], **counts, headline=said, trouble=trouble)
@@ -95,12 +94,3 @@ def _point(folder: Path, identity: str) -> tuple[dict[str, Any] | None, str]:
     if record["id"] != identity:
         raise ValueError(f"{path}: holds the point {record['id']}")
     return record, "failed" if any(failed_measures(record["measures"])) else "done"
-
-
-def _first_sentence(records: list[dict[str, Any]]) -> str | None:
-    """Of the report's headline: the first pair of curves that can be compared, else a curve."""
-    found = curves(records)
-    for pair in combinations(found, 2):
-        if compared := compare_all(list(pair)):
-            return headline(list(pair), compared)[0]
-    return headline(found[:1], [])[0] if found else None

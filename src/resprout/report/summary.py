@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from resprout.measure.statistics import Estimate, from_resamples
-from resprout.report.comparison import Comparison, headline
+from resprout.report.comparison import Comparison, comparable, compare_all, headline
 from resprout.report.curves import Curve
 
 MOST_PAIRS_IN_WORDS = 2
@@ -30,7 +30,7 @@ def summary(found: Sequence[Curve], comparisons: Sequence[Comparison]) -> list[s
         return [*headline(list(found), list(comparisons)), *agreement]
     sentences = []
     for protocol in protocols:
-        said = f" (protocol {protocol})" if len(protocols) > 1 else ""
+        said = f", protocol {protocol}" if len(protocols) > 1 else ""
         pairs = [pair for pair in comparisons if pair.first.protocol == protocol]
         sentences += _extremes([c for c in found if c.protocol == protocol])
         sentences += _duels(pairs, said)
@@ -44,6 +44,16 @@ def summary(found: Sequence[Curve], comparisons: Sequence[Comparison]) -> list[s
     return sentences
 
 
+def first_sentence(found: Sequence[Curve]) -> str | None:
+    """Of `summary`, without comparing many curves where it tells of none; None of no curve."""
+    if len(comparable(list(found))) > MOST_PAIRS_IN_WORDS:
+        protocol = found[0].protocol
+        said = _extremes([curve for curve in found if curve.protocol == protocol])
+        if said:
+            return said[0]
+    return summary(found, compare_all(list(found)))[0] if found else None
+
+
 def _extremes(found: list[Curve]) -> list[str]:
     """The least and the most raised loss at the largest amount that all curves have."""
     shared = set.intersection(*({float(a) for a in curve.amounts} for curve in found))
@@ -51,19 +61,24 @@ def _extremes(found: list[Curve]) -> list[str]:
     if len(whole) < 2 or not shared or max(shared) == 0:
         return []
     top = max(shared)
-    rises = sorted(((_rise(curve, top), curve.label) for curve in whole), key=lambda r: r[0].value)
+    per_token = len({curve.tokens for curve in found}) == 1
+    unit = "nats per token" if per_token else "bits per byte"
+    rises = sorted(
+        ((_rise(curve, top, per_token), curve.label) for curve in whole),
+        key=lambda rise: rise[0].value,
+    )
     (least, first), (most, last) = rises[0], rises[-1]
     return [
         f"At {top:.0%} asked for, the loss rises least over the own uncut loss in {first}, by "
-        f"{_interval(least, '.3f')} nats per token, and most in {last}, by "
+        f"{_interval(least, '.3f')} {unit}, and most in {last}, by "
         f"{_interval(most, '.3f')}."
     ]
 
 
-def _rise(curve: Curve, amount: float) -> Estimate:
+def _rise(curve: Curve, amount: float, per_token: bool) -> Estimate:
     level = int((curve.amounts == amount).argmax())
-    estimates = curve.resampled()
-    return from_resamples(estimates[:, level] - estimates[:, 0])
+    losses = curve.resampled() * (1 if per_token else curve.bits_per_nat)
+    return from_resamples(losses[:, level] - losses[:, 0])
 
 
 def _duels(pairs: list[Comparison], said: str) -> list[str]:
@@ -73,21 +88,29 @@ def _duels(pairs: list[Comparison], said: str) -> list[str]:
         if pair.rise_difference is None:
             continue
         a, b = pair.first, pair.second
-        if a.subject != b.subject:
-            names = a.subject, b.subject
-        elif a.run != b.run:
-            names = f"{a.subject} of {a.run}", f"{b.subject} of {b.run}"
-        else:
+        if (a.subject, a.run) == (b.subject, b.run):
             continue
+        first, second = (f"{c.subject} of {c.run}" if c.run else c.subject for c in (a, b))
+        names = first, second
         ahead = counts.setdefault(names, [0, 0, 0])
         sure, lower = pair.rise_difference.excludes_zero, pair.rise_difference.value < 0
         ahead[2 if not sure else 0 if lower else 1] += 1
-    return [
-        f"{first} against {second}, over {sum(ahead)} method{'s' * (sum(ahead) > 1)}: cutting "
-        f"raises the loss of {first} less in {ahead[0]}, of {second} less in {ahead[1]}, and "
-        f"{ahead[2]} cannot be told apart (95 % intervals of the mean rise){said}."
-        for (first, second), ahead in counts.items()
-    ]
+    return [_told(names, ahead, said) for names, ahead in counts.items()]
+
+
+def _told(names: tuple[str, str], counts: list[int], said: str) -> str:
+    """`counts`: methods by which the first rose less, by which the second, and the rest."""
+    methods = f"{sum(counts)} method{'s' * (sum(counts) > 1)}"
+    ahead = [(name, won) for name, won in zip(names, counts, strict=False) if won]
+    unsure = counts[2]
+    if ahead:
+        told = "cutting raises " + " and ".join(
+            f"the loss of {name} less by {won} of {methods}" for name, won in ahead
+        )
+        told += f"; by {unsure} they cannot be told apart" if unsure else ""
+    else:
+        told = f"by none of {methods} can it be told whose loss cutting raises less"
+    return f"{' against '.join(names)}{said}: {told} (95 % intervals of the mean rise)."
 
 
 def _agreement(comparisons: Sequence[Comparison]) -> list[str]:
@@ -109,18 +132,29 @@ def _agreement(comparisons: Sequence[Comparison]) -> list[str]:
     named = "; ".join(f"{k[1]}, {k[2]} against {k[4]}, {k[5]}" for k in against[:3])
     more = "" if len(against) <= 3 else f" and {len(against) - 3} more"
     return [
-        f"Of {len(both)} comparisons that both protocols decide, they decide "
+        f"Of {len(both)} comparison{'s' * (len(both) > 1)} that both protocols decide, they decide "
         f"{len(both) - len(against)} alike"
         + (f", and against each other: {named}{more}." if against else ".")
     ]
 
 
+def shared_unit(comparisons: Sequence[Comparison]) -> str | None:
+    """The unit of all comparisons; None where there are several, or none."""
+    units = {pair.unit for pair in comparisons}
+    return units.pop() if len(units) == 1 else None
+
+
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """Headings and a row per pair; `-` where there is no figure."""
+    """Headings and a row per pair; `-` where there is no figure, no column where there is none.
+
+    The unit is a column only where there are several (`shared_unit`).
+    """
     rows = [list(TABLE_HEADINGS)]
     for pair in comparisons:
         rise_a, rise_b = pair.rises or (None, None)
         within_a, within_b = pair.within or (None, None)
+        if pair.unit != "nat per token":  # each has a limit of its own then
+            within_a = within_b = None
         equal = (pair.equal_surviving, pair.equal_non_embedding, pair.equal_flops)
         rows.append(
             [
@@ -135,7 +169,13 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
                 _interval(within_b, ".0%"),
             ]
         )
-    return rows
+    alike = shared_unit(comparisons) is not None
+    shown = [
+        i
+        for i, (heading, *cells) in enumerate(zip(*rows, strict=True))
+        if set(cells) - {"-"} and not (heading == "unit" and alike)
+    ]
+    return [[row[i] for i in shown] for row in rows]
 
 
 def _interval(found: Estimate | None, form: str) -> str:

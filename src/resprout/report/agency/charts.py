@@ -10,6 +10,8 @@ from resprout.report.agency.contrasts import Effect
 from resprout.report.agency.effects import Improvement, improvement, level_estimate
 from resprout.report.agency.pairs import Comparison, Pair
 from resprout.report.agency.panels import (
+    HEIGHT,
+    WIDTH,
     Line,
     draw,
     grid_of_panels,
@@ -18,6 +20,7 @@ from resprout.report.agency.panels import (
     level_axis,
     limit,
     rows_of,
+    wrapped,
 )
 from resprout.report.agency.readings import (
     DISTINCT,
@@ -64,12 +67,11 @@ def relative(comparison: Comparison, workload: str | None) -> tuple[Figure, np.n
                 panel.axhline(0, color="#555555", linewidth=1)
             cut_off |= limit([panel], values, ends, around=0.0)
             panel.set_xlabel(level_axis(comparison))
-            panel.set_ylabel(
-                f"{pair.agency.subject} over {pair.baseline.subject}\n(%, up is better)"
-            )
-            panel.set_title(pair.label, fontsize=9, loc="left")
+            both = f"{pair.agency.subject} over {pair.baseline.subject}"
+            panel.set_ylabel(f"{wrapped(both, HEIGHT)}\n(%, up is better)")
+            panel.set_title(wrapped(pair.label, WIDTH), fontsize=9, loc="left")
     heading(figure, "Relative improvement by agency", cut_off)
-    legend(figure, axes)
+    legend(figure, axes.ravel())
     return figure, axes
 
 
@@ -84,7 +86,7 @@ def summary(comparison: Comparison, pair: Pair, workload: str | None) -> tuple[F
         panel.set_ylabel(Y_LABELS[measure.key])
         panel.set_xlabel(level_axis(comparison))
     heading(figure, f"Summary: {pair.label}", cut_off)
-    legend(figure, axes)
+    legend(figure, axes.ravel())
     return figure, axes
 
 
@@ -108,12 +110,12 @@ def temperatures(comparison: Comparison, names: Sequence[str]) -> tuple[Figure, 
             values, ends = draw(panel, lines)
             all_values += values
             all_ends += ends
-            panel.set_title(title, fontsize=9, loc="left")
+            panel.set_title(wrapped(title, WIDTH), fontsize=9, loc="left")
             panel.set_xlabel(level_axis(comparison))
             panel.set_ylabel(Y_LABELS[measure.key])
         cut_off |= _limit(column, measure, all_values, all_ends)
     heading(figure, "Temperatures crossed with levels", cut_off)
-    legend(figure, axes)
+    legend(figure, axes.ravel())
     return figure, axes
 
 
@@ -131,13 +133,13 @@ def _levels(
             values, ends = draw(panel, _lines(comparison, series, measure, workload))
             all_values += values
             all_ends += ends
-            panel.set_title(title, fontsize=9, loc="left")
+            panel.set_title(wrapped(title, WIDTH), fontsize=9, loc="left")
             panel.set_xlabel(level_axis(comparison))
             panel.set_ylabel(Y_LABELS[measure.key])
         drawn = [panel for panel in column if panel.containers]
         cut_off |= _limit(drawn, measure, all_values, all_ends)
     heading(figure, title_of_all, cut_off)
-    legend(figure, axes)
+    legend(figure, axes.ravel())
     return figure, axes
 
 

@@ -23,7 +23,8 @@ QUESTION = "What is the optimal pruning level?"
 
 def optimum(comparison: Comparison, workload: str | None) -> Answer:
     """The answer: one for each subject and method."""
-    short, details = [], []
+    short: dict[str, list[str]] = {}  # what is said -> of whom
+    details = []
     for own in comparison.series:
         name = f"{own.subject}, {own.label}"
         levels, seeds = grid(own, own)
@@ -43,7 +44,7 @@ def optimum(comparison: Comparison, workload: str | None) -> Answer:
         gains = _gains(own, levels[1:], workload)
         within = [f for f in gains if f[0] in tried]
         best = max(within, key=lambda found: found[1].percent, default=None)
-        short.append(f"{name}: {_optimum(best, tried, bool(gains))}")
+        short.setdefault(_optimum(best, tried, bool(gains)), []).append(name)
         details.append(
             f"{name}: the loss stays within {TOLERATED_RISE_NATS:g} nat per token of the uncut "
             f"one up to {held}{_levels(tried)}. {_speed(gains, own, workload)}"
@@ -51,7 +52,9 @@ def optimum(comparison: Comparison, workload: str | None) -> Answer:
     details += [_further(pair) for pair in comparison.pairs]
     return Answer(
         QUESTION,
-        "; ".join(short) + "." if short else "Cannot be told: no subject has two levels.",
+        " ".join(_said(told, names) for told, names in short.items())
+        if short
+        else "Cannot be told: no subject has two levels.",
         details,
         f"Optimal is called the level tried at which tokens per second gain most over the "
         f"subject's own uncut model, among those whose loss rises by at most "
@@ -59,6 +62,11 @@ def optimum(comparison: Comparison, workload: str | None) -> Answer:
         "through the levels. The largest of several gains flatters itself: its p-value is "
         "corrected over the levels.",
     )
+
+
+def _said(told: str, names: list[str]) -> str:
+    named = names[0] if len(names) == 1 else f"{'; '.join(names[:-1])} and {names[-1]}"
+    return f"{named}: {told}."
 
 
 def _further(pair: Pair) -> str:

@@ -1,8 +1,10 @@
 """The agency page: answers, charts and tables in one HTML file, from a run's records alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from resprout.files import write_text
@@ -22,11 +24,13 @@ from resprout.report.agency.tables import (
 from resprout.report.agency.temperature import temperature
 from resprout.report.agency.verdicts import Answer, seeds_words
 from resprout.report.charts import save
-from resprout.report.details import PROTOCOLS, details_of, environments_of
-from resprout.report.embed import inline_svg, templates
+from resprout.report.details import PROTOCOLS, details_of, environment_of, study_file
+from resprout.report.embed import inline_svg, page_script, script_digest, templates
 from resprout.report.records import Run, protocols_of, read_run
 from resprout.report.series import series_of
 
+PAIRS_OF_A_SHEET = 4  # of subjects, in one chart: what fits a page
+MOST_BYTES_OF_CHARTS = 3_500_000
 PAGE, CSV = "agency.html", "agency.csv"
 
 
@@ -52,27 +56,28 @@ def write_agency_report(folder: Path, baseline: str | None = None) -> Path:
     for name, (_, figure) in drawn.items():
         save(figure, folder / "charts" / name)
     write_text(folder / CSV, tidy_csv(run.records, comparison.order()))
-    page = (
-        templates()
-        .get_template("agency.html")
-        .render(
-            study=run.study,
-            protocols={name: PROTOCOLS[name] for name in protocols_of(run)},
-            intro=introduction(comparison),
-            answers=answers(comparison, workload, heats),
-            charts=[
-                (title, inline_svg(folder / "charts" / f"{name}.svg", name))
-                for name, (title, _) in drawn.items()
-            ],
-            tables=_tables(comparison, workload),
-            workload=workload,
-            notes=comparison.notes,
-            one_seed=any(len(pair.seeds) == 1 for pair in comparison.pairs),
-            details=_details(run),
-            environments=environments_of(run),
-            failures=run.failures,
-            missing=run.missing,
-        )
+    charts, left_out = _inlined(folder / "charts", drawn)
+    environment = templates()
+    script = page_script(environment, ("tables.js",))
+    page = environment.get_template("agency.html").render(
+        study=run.study,
+        protocols={name: PROTOCOLS[name] for name in protocols_of(run)},
+        intro=introduction(comparison),
+        answers=answers(comparison, workload, heats),
+        charts=charts,
+        charts_left_out=left_out,
+        tables=_tables(comparison, workload),
+        workload=workload,
+        notes=comparison.notes,
+        one_seed=any(len(pair.seeds) == 1 for pair in comparison.pairs),
+        details=_details(run),
+        environment=environment_of(run),
+        study_file=study_file(run),
+        again=f"resprout report {folder.resolve().name}",
+        script=Markup(script),
+        script_digest=script_digest(script),
+        failures=run.failures,
+        missing=run.missing,
     )
     path = folder / PAGE
     write_text(path, page)
@@ -98,20 +103,45 @@ def draw(
     if workload is not None:
         drawn["agency_speed"] = "Speed", agency_charts.speed(comparison, workload)[0]
     drawn["agency_quality"] = "Quality", agency_charts.quality(comparison)[0]
-    if comparison.pairs:
-        found = agency_charts.relative(comparison, workload)[0]
-        drawn["agency_relative"] = "Relative improvement", found
+    sheets = [
+        replace(comparison, pairs=comparison.pairs[first : first + PAIRS_OF_A_SHEET])
+        for first in range(0, len(comparison.pairs), PAIRS_OF_A_SHEET)
+    ]
+    for number, sheet in enumerate(sheets):
+        found = agency_charts.relative(sheet, workload)[0]
+        drawn[_numbered("agency_relative", number)] = "Relative improvement", found
     for number, pair in enumerate(comparison.pairs):
         figure = agency_charts.summary(comparison, pair, workload)[0]
-        name = "agency_summary" if number == 0 else f"agency_summary_{number + 1}"
-        drawn[name] = f"Summary: {pair.label}", figure
-    web = radar(comparison, workload)
-    if web is not None:
-        drawn["agency_radar"] = "The highest level, every axis so that outside is better", web[0]
+        drawn[_numbered("agency_summary", number)] = "Summary of each pair", figure
+    for number, sheet in enumerate(sheets):
+        web = radar(sheet, workload)
+        if web is not None:
+            title = "The highest level, every axis so that outside is better"
+            drawn[_numbered("agency_radar", number)] = title, web[0]
     if heats:
         figure = agency_charts.temperatures(comparison, heats)[0]
         drawn["agency_temperatures"] = "Temperatures", figure
     return drawn
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}_{number + 1}"
+
+
+def _inlined(
+    folder: Path, drawn: dict[str, tuple[str, Figure]]
+) -> tuple[list[tuple[str, list[Markup]]], list[str]]:
+    """Charts by title, and the names of those that a page below 5 MB has no room for."""
+    found: dict[str, list[Markup]] = {}
+    left_out, size = [], 0
+    for name in sorted(drawn, key=lambda name: name.startswith("agency_summary")):
+        chart = inline_svg(folder / f"{name}.svg", name)
+        size += len(chart)
+        if size > MOST_BYTES_OF_CHARTS:
+            left_out.append(name)
+        else:
+            found.setdefault(drawn[name][0], []).append(chart)
+    return list(found.items()), left_out
 
 
 def introduction(comparison: Comparison) -> list[str]:
@@ -121,9 +151,12 @@ def introduction(comparison: Comparison) -> list[str]:
         f"{base}: the same model without."
         for subject, base in comparison.subjects.items()
     ]
+    alike: dict[str, list[str]] = {}
     for pair in comparison.pairs:
         levels = ", ".join(f"{100 * level:g} %" for level in pair.levels)
-        said.append(f"{pair.label}: {seeds_words(len(pair.seeds))}, levels {levels}.")
+        basis = f"{seeds_words(len(pair.seeds))}, levels {levels}"
+        alike.setdefault(basis, []).append(pair.label)
+    said += [f"{basis}: {'; '.join(labels)}." for basis, labels in alike.items()]
     if not comparison.pairs:
         said.append("No method was applied to both, so nothing is compared.")
     return said
@@ -144,7 +177,11 @@ def _details(run: Run) -> list[tuple[str, str]]:
     for subject in run.study["spec"]["subjects"]:
         settings: dict[str, Any] | None = subject.get("agency")
         if settings is not None:
-            said = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())
+            words = {True: "on", False: "off"}
+            said = ", ".join(
+                f"{k.replace('_', ' ')} {words[v] if isinstance(v, bool) else v}"
+                for k, v in settings.items()
+            )
             details.append((f"{subject['name']}, its agency", said or "as usual"))
     precision = run.study["spec"].get("precision")
     if precision is not None:

@@ -1,7 +1,8 @@
 """Panels: rows of methods, columns of measures, lines with 95 % bars that never hide the values."""
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -178,7 +179,8 @@ def limit(
 def heading(figure: Figure, title: str, cut_off: bool) -> None:
     """A figure's title; `cut_off`: some bar leaves its panel."""
     said = "\n(a bar that reaches the edge of its panel goes on beyond it)" if cut_off else ""
-    figure.suptitle(f"{title}{said}", fontsize=10)
+    across = figure.get_size_inches()[0]
+    figure.suptitle(f"{wrapped(title, across)}{said}", fontsize=10)
 
 
 def plain_log_ticks(axes: Axes) -> None:
@@ -205,19 +207,27 @@ def say(axes: Axes, text: str) -> None:
     axes.set_yticks([])
 
 
-def legend(figure: Figure, axes: np.ndarray) -> None:
-    """One legend for all panels, beneath them."""
+def wrapped(text: str, inches: float) -> str:
+    """Long names in lines of that length, at some 0.075 inches a letter."""
+    return textwrap.fill(text, max(12, int(inches / 0.075)), break_on_hyphens=True)
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for all panels, beneath them; the figure grows by its lines."""
     found: dict[str, Artist] = {}
-    for panel in axes.ravel():
+    for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
         # As many beside each other as there is room for, at some 0.09 inches a letter.
-        width = 0.6 + 0.09 * max(map(len, found))
+        breadth, height = figure.get_size_inches()
+        columns = max(1, min(len(found), int(breadth / (0.6 + 0.09 * max(map(len, found))))))
+        lines = math.ceil(len(found) / columns)
+        figure.set_size_inches(breadth, height + 0.22 * (lines - 1))
         figure.legend(
             list(found.values()),
-            list(found),
+            [wrapped(label, breadth - 0.8) for label in found],
             loc="outside lower center",
-            ncols=max(1, min(len(found), int(figure.get_size_inches()[0] / width))),
+            ncols=columns,
             frameon=False,
         )

@@ -9,6 +9,7 @@ from matplotlib.projections.polar import PolarAxes
 
 from resprout.report.agency.effects import level_estimate
 from resprout.report.agency.pairs import Comparison, Pair
+from resprout.report.agency.panels import legend, wrapped
 from resprout.report.agency.readings import (
     DISTINCT,
     FIRST_TOKEN,
@@ -31,6 +32,7 @@ NAMES = {
     MODEL_BYTES: "weights (MB)",
 }
 OUTERMOST = 2.0  # what is better by more is drawn here; its value stands beside the axis
+BREADTH = 6.8  # inches of one radar
 FEWEST = 3  # axes: with two a radar is a line
 
 
@@ -64,13 +66,14 @@ def radar(comparison: Comparison, workload: str | None) -> tuple[Figure, list[Po
     lines = math.ceil(len(drawn) / columns)
     order = comparison.order()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.8 * columns, 5.2 * lines), layout="constrained")
+        figure = Figure(figsize=(BREADTH * columns, 5.0 * lines + 0.4), layout="constrained")
         found: list[PolarAxes] = []
         for i, (pair, own) in enumerate(drawn):
             axes = figure.add_subplot(lines, columns, i + 1, projection="polar")
             assert isinstance(axes, PolarAxes)
             _draw(axes, pair, own, order)
             found.append(axes)
+        legend(figure, found)
     return figure, found
 
 
@@ -133,8 +136,7 @@ def _draw(
     axes.set_ylim(0, 1.1 * max(1.0, *ours, *theirs))
     axes.set_rlabel_position(180 / len(own))
     axes.tick_params(axis="y", labelsize=7, labelcolor="#555555")
-    axes.set_title(pair.label, fontsize=10, pad=18)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=8)
+    axes.set_title(wrapped(pair.label, BREADTH), fontsize=10, pad=18)
 
 
 def _places(own: list[Spoke]) -> tuple[list[float], list[float]]:
@@ -149,4 +151,5 @@ def _name(measure: Measure, ours: tuple[float, float], theirs: tuple[float, floa
     for place, value in (ours, theirs):
         number = f"{value:.3f}" if measure.unit == "share" else f"{value * scale:.3g}"
         values.append(f"{number}{' (beyond)' if place > OUTERMOST else ''}")
-    return f"{NAMES[measure]}\n{' against '.join(values)}"
+    parting = "\nagainst " if any("beyond" in value for value in values) else " against "
+    return f"{NAMES[measure]}\n{parting.join(values)}"

@@ -82,7 +82,7 @@ const shownCurves = () => {
     const [xs, ys] = [curve.x[x], curve.y[y]];
     if (!on[number] || !xs || !ys) return [];
     const levels = xs.map((_, i) => i).filter((i) => xs[i] !== null && ys.value[i] !== null);
-    const before = get("before").checked && y === "nats" && curve.y.before ? curve.y.before.value : null;
+    const before = get("before").checked && y === data.loss && curve.y.before ? curve.y.before.value : null;
     return [{ curve, number, xs, ys, levels, before }];
   });
 };
@@ -109,7 +109,7 @@ const draw = () => {
     get(box).disabled = Math.min(...values) <= 0;
     if (get(box).disabled) get(box).checked = false;
   }
-  get("before").disabled = get("y").value !== "nats" || !data.curves.some((c) => c.y.before);
+  get("before").disabled = get("y").value !== data.loss || !data.curves.some((c) => c.y.before);
   const across = scale(xs, get("logx").checked, MARGIN.left, width - MARGIN.right);
   const up = scale(ys, get("logy").checked, height - MARGIN.bottom, MARGIN.top);
   let last = -Infinity;
@@ -131,7 +131,7 @@ const draw = () => {
   make(svg, "text", { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 8, "text-anchor": "middle", style: `font-size:${size}px` }, label(data.x, get("x").value));
   make(svg, "text", { transform: `translate(14 ${(height - MARGIN.bottom) / 2}) rotate(-90)`, "text-anchor": "middle", style: `font-size:${size}px` }, label(data.y, get("y").value));
   for (const { curve, number, xs: places, ys: values, levels, before } of drawn) {
-    const group = make(svg, "g", {});
+    const group = make(svg, "g", { "data-curve": number });
     const line = (of) => `M${levels.filter((i) => of[i] !== null).map((i) => `${across.place(places[i]).toFixed(1)},${up.place(of[i]).toFixed(1)}`).join("L")}`;
     if (before) {
       const path = make(group, "path", { d: line(before), fill: "none", "stroke-width": 1.2, "stroke-dasharray": "1 4", "stroke-linecap": "round" });
@@ -143,7 +143,7 @@ const draw = () => {
       const [px, py] = [across.place(places[i]), up.place(values.value[i])];
       if (bars && values.low[i] !== null) {
         const [top, bottom] = [up.place(values.high[i]), up.place(values.low[i])];
-        const bar = make(group, "path", { d: `M${px},${top}V${bottom}M${px - 4},${top}h8M${px - 4},${bottom}h8`, fill: "none", "stroke-width": 1.3 });
+        const bar = make(group, "path", { class: "bar", d: `M${px},${top}V${bottom}M${px - 4},${top}h8M${px - 4},${bottom}h8`, fill: "none", "stroke-width": 1.3 });
         bar.style.stroke = colour(curve);
       }
       marker(group, curve, px, py, 4.5);
@@ -151,11 +151,22 @@ const draw = () => {
     }
   }
   if (chosen !== null && !points.some((p) => p.number === chosen.number && p.level === chosen.level)) chosen = null;
-  if (chosen !== null) ring();
+  ring();
 };
 
+// Among many curves the chosen one stands out, and the intervals of the others are faint.
+const MANY = 6;
 const ring = () => {
   svg.querySelectorAll(".ring").forEach((old) => old.remove());
+  const groups = [...svg.querySelectorAll("g[data-curve]")];
+  groups.forEach((group) => {
+    const own = chosen !== null && Number(group.dataset.curve) === chosen.number;
+    group.classList.toggle("chosen", own);
+    if (own && group !== svg.querySelector("g[data-curve]:last-of-type")) svg.append(group);
+  });
+  svg.classList.toggle("many", groups.length > MANY);
+  svg.classList.toggle("picked", chosen !== null);
+  if (chosen === null) return;
   const at = points.find((p) => p.number === chosen.number && p.level === chosen.level);
   if (!at) return;
   const circle = make(svg, "circle", { class: "ring", cx: at.px, cy: at.py, r: 9, fill: "none", "stroke-width": 2 });
@@ -172,7 +183,8 @@ const read = (point) => {
   const [low, high] = [values.low[point.level], values.high[point.level]];
   const interval = low === null ? "" : ` (${short(low)} to ${short(high)})`;
   const cut = curve.x.amount ? `${short(curve.x.amount[point.level])}% asked for: ` : "";
-  get("reading").textContent = `${curve.label}, ${cut}${label(data.y, y)} ${short(values.value[point.level])}${interval}; ${label(data.x, x)} ${short(curve.x[x][point.level])}.`;
+  const seeds = curve.seeds > 1 ? `; mean of ${curve.seeds} seeds` : "";
+  get("reading").textContent = `${curve.label}, ${cut}${label(data.y, y)} ${short(values.value[point.level])}${interval}; ${label(data.x, x)} ${short(curve.x[x][point.level])}${seeds}.`;
 };
 
 svg.addEventListener("pointermove", (event) => {
@@ -186,7 +198,11 @@ svg.addEventListener("pointermove", (event) => {
   }
   if (nearest) read(nearest);
 });
+const leave = () => { chosen = null; ring(); };
+svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse" && document.activeElement !== svg) leave(); });
+svg.addEventListener("blur", leave);
 svg.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") { leave(); return; }
   const keys = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
   if (!keys[event.key] || !points.length) return;
   event.preventDefault();

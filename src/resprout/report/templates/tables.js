@@ -47,7 +47,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const tools = document.createElement("div");
   tools.className = "tools";
   tools.append(button("copy table", () => {
-    const lines = [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim().replace(/\s+/g, " ")).join("\t"));
+    const words = (cell) => {
+      const [first, ...others] = cell.innerText.trim().split(/\s*\n\s*/);
+      return first.replace(/\s+/g, " ") + (others.length ? ` (${others.join("; ")})` : "");
+    };
+    const lines = [...table.rows].map((row) => [...row.cells].map(words).join("\t"));
     copy(lines.join("\n"), "table");
   }));
   table.parentElement.before(tools);
@@ -57,3 +61,10 @@ for (const place of document.querySelectorAll(".copying")) {
   place.className = "tools";
   place.append(button("copy file", () => copy(file.textContent, "study file")));
 }
+// What is folded is printed too.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((part) => { part.open = true; });
+});
+addEventListener("afterprint", () => { folded.forEach((part) => { part.open = false; }); folded = []; });

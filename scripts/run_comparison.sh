@@ -16,19 +16,28 @@
 #   CONTROL_DIR     its run (CHECKPOINTS-control)
 #   PREPARE_OPTIONS, TRAIN_OPTIONS, CONTROL_OPTIONS, COMPARE_OPTIONS
 #                   further flags of each command, parted by blanks (CONTROL_OPTIONS: TRAIN_OPTIONS)
-#   PYTHON          the interpreter (python)
+#   PYTHON          the interpreter (python; outside of an environment the repository's .venv)
+# A step is done where its result lies, whoever made it: the text in DATA_DIR, biogpt_final.pt in
+# CHECKPOINTS, final/ in CONTROL_DIR. SOURCE, TARGET_TOKENS, MODEL and CONTROL, where they are
+# given, have to be what it was made from; further flags are not compared.
 set -euo pipefail
+
+fail() {
+    echo "run_comparison.sh: error: $1" >&2
+    exit 2
+}
 
 if [ $# -gt 0 ]; then
     if [ "$1" = --help ] || [ "$1" = -h ]; then
         sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
         exit 0
     fi
-    echo "run_comparison.sh: error: got $1, allowed are environment variables (see --help)" >&2
-    exit 2
+    fail "got $1, allowed are environment variables (see --help)"
 fi
 
-PYTHON=${PYTHON:-python}
+given_source=${SOURCE:-}
+given_tokens=${TARGET_TOKENS:-}
+given_model=${MODEL:-}
 DATA_DIR=${DATA_DIR:-data}
 CHECKPOINTS=${CHECKPOINTS:-checkpoints}
 RESULTS=${RESULTS:-results}
@@ -43,6 +52,20 @@ CONTROL_OPTIONS=${CONTROL_OPTIONS:-$TRAIN_OPTIONS}
 COMPARE_OPTIONS=${COMPARE_OPTIONS:-}
 export PYTHONUNBUFFERED=1
 
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python
+    own="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python"
+    if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$own" ]; then PYTHON=$own; fi
+fi
+"$PYTHON" -c 'import biogpt' 2>/dev/null ||
+    fail "PYTHON: '$PYTHON' cannot import biogpt; allowed is a Python with Resprout (pip install -e .)"
+
+as_asked() { # setting, its value as given, file of JSON, the line that it makes there
+    if [ -n "$2" ] && [ -f "$3" ] && ! grep -qF "$4" "$3"; then
+        fail "$1: got $2, but $(dirname "$3") was made with another; allowed is the same or another folder"
+    fi
+}
+
 train() { # model, its run, further flags
     local model=$1 run=$2
     shift 2
@@ -50,11 +73,19 @@ train() { # model, its run, further flags
         --target_tokens "$TARGET_TOKENS" "$@"
 }
 
+trained() { # run, whose setting the model is, the model if given
+    as_asked "$2" "$3" "$1/run.json" "\"model\": \"$3\","
+    as_asked TARGET_TOKENS "$given_tokens" "$1/run.json" "\"target_tokens\": $given_tokens,"
+}
+
 # The manifest and the finished model appear last, so they say that a step is whole.
 # Options are meant to be split at blanks.
 # shellcheck disable=SC2086
 {
     if [ -f "$DATA_DIR/manifest.json" ]; then
+        as_asked SOURCE "$given_source" "$DATA_DIR/manifest.json" "\"source\": \"$given_source\","
+        as_asked TARGET_TOKENS "$given_tokens" "$DATA_DIR/manifest.json" \
+            "\"target_tokens\": $given_tokens,"
         echo "Step 1: $DATA_DIR is prepared"
     else
         echo "Step 1: preparing $SOURCE into $DATA_DIR"
@@ -63,22 +94,25 @@ train() { # model, its run, further flags
     fi
 
     if [ -f "$CHECKPOINTS/biogpt_final.pt" ]; then
+        trained "$CHECKPOINTS" MODEL "$given_model"
         echo "Step 2: $CHECKPOINTS/biogpt_final.pt is trained"
     else
         echo "Step 2: training $MODEL into $CHECKPOINTS"
         train "$MODEL" "$CHECKPOINTS" --export_pt $TRAIN_OPTIONS
     fi
+    against=()
     if [ -n "$CONTROL" ]; then
         if [ -d "$CONTROL_DIR/final" ]; then
+            trained "$CONTROL_DIR" CONTROL "$CONTROL"
             echo "Step 2: $CONTROL_DIR/final is trained"
         else
             echo "Step 2: training the control $CONTROL into $CONTROL_DIR"
             train "$CONTROL" "$CONTROL_DIR" $CONTROL_OPTIONS
         fi
-        COMPARE_OPTIONS="--pythia $CONTROL_DIR/final $COMPARE_OPTIONS"
+        against=(--pythia "$CONTROL_DIR/final")
     fi
 
     echo "Step 3: comparing; points that are done are kept"
-    "$PYTHON" -m biogpt.compare --data_dir "$DATA_DIR" \
-        --biogpt_ckpt "$CHECKPOINTS/biogpt_final.pt" --output_dir "$RESULTS" $COMPARE_OPTIONS
+    "$PYTHON" -m biogpt.compare --data_dir "$DATA_DIR" --output_dir "$RESULTS" \
+        --biogpt_ckpt "$CHECKPOINTS/biogpt_final.pt" ${against[@]+"${against[@]}"} $COMPARE_OPTIONS
 }

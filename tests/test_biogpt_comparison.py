@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resprout.cli import biogpt_comparison as command
+from resprout.files import write_json
 from resprout.models.biogpt.published import write_published
 from resprout.models.sizes import build, configuration
 from resprout.report.full_comparison import full_comparison
@@ -105,6 +106,11 @@ def test_another_family_is_no_biogpt(request_of, models):
         plan_comparison(request_of(biogpt_ckpt=models / "control" / "final"), pytest.fail)
 
 
+def test_a_run_is_not_its_model(request_of, models):
+    with pytest.raises(ValueError, match=r"pythia: .*is a run of training; allowed is its model"):
+        plan_comparison(request_of(pythia=str(models / "control")), pytest.fail)
+
+
 def test_a_model_of_fewer_tokens_is_refused(request_of, tmp_path):
     small = build(configuration("gpt-neox-nano", vocab_size=64), seed=0)
     small.save_pretrained(tmp_path / "small")
@@ -163,6 +169,11 @@ def test_a_checkpoint_is_converted_once(request_of, models, tokens, tmp_path):
 )
 def test_names_of_controls(control, name):
     assert control_name(control) == name
+
+
+def test_a_trained_control_is_called_by_what_was_trained(tmp_path):
+    write_json(tmp_path / "run.json", {"model": "gpt-neox-nano"})
+    assert control_name(str(tmp_path / "final")) == "gpt-neox-nano"
 
 
 # The file
@@ -296,9 +307,34 @@ def test_one_command_from_text_to_the_file(tmp_path):
 
 
 def test_the_script_stops_at_an_error(tmp_path):
-    done = comparison(tmp_path, PYTHON="false")
-    assert done.returncode != 0
+    done = comparison(tmp_path, SOURCE="nowhere")
+    assert done.returncode == 2
     assert "Step 1" in done.stdout and "Step 2" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"PYTHON": "false"}, "PYTHON: 'false' cannot import biogpt"),
+        ({"SOURCE": "pile"}, "SOURCE: got pile, but data was made with another"),
+        ({"TARGET_TOKENS": "2000"}, "TARGET_TOKENS: got 2000, but data was made with another"),
+        ({"MODEL": "biogpt-30m"}, "MODEL: got biogpt-30m, but checkpoints was made with"),
+        ({"CONTROL": "llama-nano"}, "CONTROL: got llama-nano, but checkpoints-control was made"),
+    ],
+)
+def test_what_lies_there_has_to_be_what_was_asked_for(setting, said, tmp_path):
+    """A step that is left out was done with the settings that are given."""
+    runs = {"checkpoints": "biogpt-nano", "checkpoints-control": "gpt-neox-nano"}
+    for run, model in runs.items():
+        (tmp_path / run / "final").mkdir(parents=True)
+        write_json(tmp_path / run / "run.json", {"model": model, "target_tokens": 20000, "seed": 0})
+    (tmp_path / "checkpoints" / "biogpt_final.pt").touch()
+    made = {"source": str(tmp_path / "text"), "target_tokens": 20000, "vocab_size": 512}
+    (tmp_path / "data").mkdir()
+    write_json(tmp_path / "data" / "manifest.json", made)
+    done = comparison(tmp_path, **setting)
+    assert done.returncode == 2 and "Step 3" not in done.stdout
+    assert done.stderr.count("\n") == 1 and said in done.stderr
 
 
 def test_the_script_knows_no_flags(tmp_path):

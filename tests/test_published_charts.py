@@ -56,6 +56,23 @@ def test_names_come_from_our_own_file(tmp_path):
     assert mine.label.startswith("BioGPT, ")
 
 
+def test_our_own_file_has_intervals_and_a_protocol(tmp_path):
+    level = {"sparsity": 0.0, "nonzero_params": 10, "val_loss": 4.0, "ci95": [3.5, 4.25]}
+    bare = {"sparsity": 0.5, "nonzero_params": 5, "val_loss": 4.0}
+    found = comparison(tmp_path, biogpt_prune=[level], pythia_prune=[level, bare], protocol="paper")
+    mine, other = read_series(found)
+    assert mine.intervals == ((3.5, 4.25),) and other.intervals is None
+    assert mine.label.endswith(", paper")
+
+
+def test_a_reader_is_told_what_cannot_be_compared(tmp_path):
+    """A run's losses may be of other text; the legend of many lines is no longer among them."""
+    figure, axes = pruning_curve([*SERIES, *read_series(comparison(tmp_path))])
+    assert "same text in the same tokens" in axes.get_xlabel()
+    assert axes.get_legend() is None and len(figure.legends[0].get_texts()) == 3
+    assert "compare" not in pruning_curve(SERIES)[1].get_xlabel()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -95,6 +112,8 @@ def test_the_command_writes_six_pictures(tmp_path, capsys):
     names = {"pruning_curve", "efficiency_frontier", "cortical_layout"}
     assert {path.stem for path in out.iterdir()} == names
     assert len(capsys.readouterr().out.splitlines()) == 6
+    drawn = (out / "pruning_curve.svg").read_text()
+    assert f"({tmp_path})" in drawn  # the same label twice says which file it is of
     assert (out / "pruning_curve.svg").read_text().startswith("<?xml")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,13 @@ def _draw(found: Namespace) -> list[Path]:
     from resprout.report.chart_series import published_series, read_series
     from resprout.report.published import read_published
 
-    series = published_series(read_published("biogpt"))
-    for path in dict.fromkeys(found.results):
-        series += read_series(Path(path))
+    own = [(path, read_series(Path(path))) for path in dict.fromkeys(found.results)]
+    labels = [line.label for _, lines in own for line in lines]
+    series = published_series(read_published("biogpt")) + [
+        replace(line, label=f"{line.label} ({path})") if labels.count(line.label) > 1 else line
+        for path, lines in own
+        for line in lines
+    ]
 
     from resprout.report.charts import save
     from resprout.report.layout_drawing import cortical_layout

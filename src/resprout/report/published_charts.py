@@ -13,35 +13,43 @@ from resprout.report.charts import COLOURS, MARKERS, STYLE
 
 # Sizes further apart than this factor are drawn on a logarithmic axis.
 _LINEAR_UP_TO = 5.0
+# Published losses are of The Pile in GPT-NeoX's tokens; a run's may be of anything.
+_NOT_ALIKE = "losses per token compare only on the same text in the same tokens"
 
 
 def pruning_curve(series: list[ChartSeries]) -> tuple[Figure, Axes]:
     """Held-out loss against the amount cut; perplexity on the other side."""
-    figure, axes = _axes("Pruning curve: BioGPT and Pythia-160M")
+    figure, axes = _axes("Pruning curve", series)
     _draw(axes, series, lambda line: 100 * np.array(line.amounts))
-    axes.set_xlabel("amount cut (% of the prunable weights)")
+    _finish(figure, axes, series, "amount cut (% of the prunable weights)")
     return figure, axes
 
 
 def efficiency_frontier(series: list[ChartSeries]) -> tuple[Figure, Axes]:
     """Held-out loss against surviving parameters: equal places are equal sizes."""
-    figure, axes = _axes("Efficiency frontier: BioGPT and Pythia-160M")
+    figure, axes = _axes("Efficiency frontier", series)
     _draw(axes, series, lambda line: np.array(line.surviving) / 1e6)
     sizes = [size for line in series for size in line.surviving]
     if max(sizes) > _LINEAR_UP_TO * min(sizes):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel("surviving parameters (millions)")
+    _finish(figure, axes, series, "surviving parameters (millions)")
     return figure, axes
 
 
-def _axes(title: str) -> tuple[Figure, Axes]:
+def _overlaid(series: list[ChartSeries]) -> bool:
+    return not all(line.published for line in series)
+
+
+def _axes(title: str, series: list[ChartSeries]) -> tuple[Figure, Axes]:
+    rows = -(-len(series) // 2) if _overlaid(series) else 0  # of a legend below, in two columns
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.6 + 0.25 * rows), layout="constrained")
         axes = figure.add_subplot()
         axes.set_ylabel("held-out loss (nats per token)")
-        axes.set_title(title)
+        own = ", with runs of your own" if rows else ""
+        axes.set_title(f"{title}: BioGPT and Pythia-160M{own}")
         other = axes.secondary_yaxis("right", functions=(_perplexity, _nats))
         other.set_yscale("log")
         other.set_ylabel("perplexity per token")
@@ -82,4 +90,13 @@ def _draw(
             capsize=3,
             label=line.label + (" (95 % interval)" if line.intervals is not None else ""),
         )
-    axes.legend(frameon=False)
+
+
+def _finish(figure: Figure, axes: Axes, series: list[ChartSeries], x_label: str) -> None:
+    """Two lines leave room for their legend; more go below, with what a reader must know."""
+    if not _overlaid(series):
+        axes.set_xlabel(x_label)
+        axes.legend(frameon=False)
+        return
+    axes.set_xlabel(f"{x_label}\n{_NOT_ALIKE}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)

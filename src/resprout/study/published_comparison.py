@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedConfig
 
 from resprout.data.tokens import TokenSet
+from resprout.files import read_json
 from resprout.measure.text.prompts import TWELVE, named_prompts
 from resprout.models.device import resolve_device
 from resprout.models.hub_errors import hub_reason
@@ -18,9 +19,10 @@ from resprout.models.positions import position_limit
 from resprout.models.sizes import SIZES
 from resprout.models.subject import load_configuration
 from resprout.study.converted_checkpoint import model_folder
-from resprout.study.published_request import Request, check_request, under_flag
+from resprout.study.published_request import FINAL, Request, check_request, under_flag
 from resprout.study.spec import StudySpec
 from resprout.study.spec_errors import one_line
+from resprout.train.run_folder import RECIPE
 
 Notice = Callable[[str], None]
 
@@ -110,10 +112,15 @@ def published_recovery(steps: int) -> dict[str, Any]:
 
 
 def control_name(control: str) -> str:
-    """How a control is called: by its folder (for `RUN/final` by RUN), or its name on the Hub."""
+    """How a control is called: by what was trained in it, its folder, or its name on the Hub."""
     path = Path(control)
-    named = path.parent if path.name == "final" and path.parent.name else path
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", named.name).strip("-._")[:64]
+    named = path.name
+    if named == FINAL and path.parent.name:
+        named = path.parent.name
+        recipe = read_json(path.parent / RECIPE) if (path.parent / RECIPE).is_file() else None
+        if isinstance(recipe, dict):  # a run of `train`, which says what it trained
+            named = Path(str(recipe.get("model", named))).name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", named).strip("-._")[:64]
     return name if name and name != BIOGPT else "control"
 
 

@@ -10,6 +10,8 @@ from resprout.files import unwritable
 
 T = TypeVar("T")
 
+CONFIG = "config.json"  # of a model folder
+FINAL = "final"  # of a run of training, the folder of its model
 PYTHIA = "EleutherAI/pythia-160m"
 PYTHIA_STEP = 1000
 # The steps at which Pythia was saved (Biderman et al. 2023, section 2.1).
@@ -67,6 +69,13 @@ def check_request(request: Request) -> None:
             f"biogpt_ckpt: there is no {str(request.biogpt_ckpt)!r}; allowed is a checkpoint "
             "(x.pt) or a model folder, as `python -m biogpt.train` writes them"
         )
+    given = {"biogpt_ckpt": request.biogpt_ckpt, "pythia": Path(request.pythia or PYTHIA)}
+    for flag, path in given.items():
+        inside = path / FINAL
+        if (inside / CONFIG).is_file() and not (path / CONFIG).is_file():
+            raise ValueError(
+                f"{flag}: {str(path)!r} is a run of training; allowed is its model: {str(inside)!r}"
+            )
     if request.control[1] is None and request.pythia_step is not None:
         raise ValueError(
             f"pythia_step: got {request.pythia_step} with the folder {request.pythia!r}, allowed "

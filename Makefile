@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS := --numprocesses 2 --dist worksteal
 PACKAGE := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all notebooks lint bench clean
 
 demo: $(VENV)/.base  ## the nano BioGPT study, from nothing to a report page, offline
 	$(BIN)/resprout run experiments/nano/biogpt.yaml
@@ -16,6 +16,9 @@ test: $(VENV)/.dev  ## the fast suite, offline
 
 test-all: $(VENV)/.dev  ## slow and hardware tests too
 	$(BIN)/python -m pytest $(WORKERS) -m ""
+
+notebooks: $(VENV)/.dev  ## each notebook from top to bottom, offline, about a minute
+	$(BIN)/python -m pytest $(WORKERS) -m "" tests/test_notebooks.py
 
 lint: $(VENV)/.dev  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -82,6 +82,8 @@ def main() -> int:
     given = parser.parse_args()
     try:
         alike, warming = named(given.alike), named(given.warming_up)
+        if len({curve.seeds for curve in (*alike.values(), *warming.values())}) > 1:
+            raise ValueError("runs: their subjects have not the same seeds; allowed are whole runs")
         table = rows(alike, warming)
     except (ValueError, KeyError) as error:
         print(f"unfair_choices: error: {error}", file=sys.stderr)

@@ -255,6 +255,7 @@ def compare(tmp_path, text_folder, capsys, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_whole_comparison(compare, tmp_path):
     folder = tmp_path / "o"
     code, out, err = compare("--save_outputs", "--memory_logging")

@@ -116,6 +116,7 @@ def test_the_page_is_the_same_each_time(quick, tmp_path):
     assert (write_agency_report(folder).read_bytes(), (folder / "agency.csv").read_bytes()) == first
 
 
+@pytest.mark.slow
 def test_many_pairs_of_long_names_are_drawn_on_several_sheets():
     names = (
         "a-baseline-without-any-agency-whose-name-is-long",

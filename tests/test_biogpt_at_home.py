@@ -114,7 +114,8 @@ def test_lora_on_linear_layers_takes_effect():
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
 @pytest.mark.parametrize("mode", PUBLISHED_AND_ALL)
-@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.slow
 def test_the_training_forward_compiles_whole(mode, masked):
     torch._dynamo.reset()
     model = tiny(hidden_size=24, num_hidden_layers=2, **mode).train()

@@ -100,6 +100,7 @@ def test_a_bad_study_is_one_line(small_study, write_study):
     assert_refused(process("run", write_study(small_study)), "amount: got 1.5")
 
 
+@pytest.mark.slow
 def test_run_prints_a_table_and_the_report(small_study, write_study, tmp_path):
     done = process("run", write_study(small_study), "--out", tmp_path / "run", "--device", "cpu")
     assert done.returncode == 0, done.stderr

@@ -73,6 +73,7 @@ def test_workers_give_the_same_figures_and_one_that_dies_costs_its_point_alone(
     assert made == {"local, 2 workers", None}
 
 
+@pytest.mark.slow
 def test_the_threads_of_a_point_are_the_studys(small_study, write_study, tmp_path):
     small_study["subjects"] = small_study["subjects"][1:]
     small_study["cuts"][0]["amounts"] = [0]

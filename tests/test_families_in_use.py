@@ -176,6 +176,7 @@ def test_bf16_stays_bf16(name, tmp_path):
     assert {p.dtype for p in wide.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_portable_folders_load_where_resprout_is_not(tmp_path):
     """All families in one process that cannot import Resprout; equal to the bit."""
     names = []

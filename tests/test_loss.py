@@ -163,6 +163,7 @@ def wikitext_folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_wikitext_equals_lm_evals_own_figure(shared, wikitext_folder):
     lm_eval = pytest.importorskip("lm_eval")
     from lm_eval.models.huggingface import HFLM

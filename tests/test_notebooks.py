@@ -48,6 +48,7 @@ def test_a_notebook_is_committed_clean(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_notebook_runs(name, tmp_path):
     """No cell raises, there is a picture, and the figures that it ends with are losses."""
     own = {

@@ -229,6 +229,7 @@ def test_paper_leaves_the_uncut_model_alone(small_study, write_study, tmp_path):
     assert "text" not in cut["measures"]
 
 
+@pytest.mark.slow
 def test_several_seeds(small_study, write_study, tmp_path):
     small_study["seeds"] = [0, 1]
     small_study["subjects"] = small_study["subjects"][1:]
@@ -380,6 +381,7 @@ def test_killed_anywhere_it_continues(finished, tmp_path, moment):
     ]
 
 
+@pytest.mark.slow
 def test_broken_kept_files_are_set_aside_and_made_again(finished, tmp_path):
     import shutil
 

@@ -64,6 +64,7 @@ def loss_on(model, ids):
     return float(model(input_ids=ids, labels=ids, use_cache=False).loss)
 
 
+@pytest.mark.slow
 def test_sparsegpt_beats_wanda_beats_magnitude(shared):
     """Loss on held-out text of the model itself at 50 %, each in its own scope and alike."""
     calibration, held_out = stories_text()

@@ -93,7 +93,11 @@ def uncompiled(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "unequal"),
-    [("llama-nano", False), ("biogpt-nano", True), ("gpt-neox-nano", True)],
+    [
+        ("llama-nano", False),
+        pytest.param("biogpt-nano", True, marks=pytest.mark.slow),
+        ("gpt-neox-nano", True),
+    ],
 )
 def test_the_compiled_step_gives_the_same_tokens(name, unequal, uncompiled):
     model = nano(name)

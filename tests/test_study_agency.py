@@ -191,6 +191,7 @@ def test_run_again_does_nothing_again(finished):
     assert again.records == finished[2].records
 
 
+@pytest.mark.slow
 def test_a_broken_subject_is_set_aside_and_made_again(finished, tmp_path):
     file, out, outcome, _ = finished
     shutil.copytree(out, tmp_path / "run")
@@ -208,6 +209,7 @@ def test_a_broken_subject_is_set_aside_and_made_again(finished, tmp_path):
     assert [untimed(r) for r in again.records] == [untimed(r) for r in outcome.records]
 
 
+@pytest.mark.slow
 def test_stopped_in_adaptation_it_continues(finished, tmp_path, monkeypatch):
     """Stopped at its fifth step, after two checkpoints; then the same as undisturbed."""
     file, out, outcome, _ = finished

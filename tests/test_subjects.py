@@ -25,6 +25,7 @@ def test_a_study_changes_a_sizes_configuration(small_study, write_study, tmp_pat
     assert len(losses) == 2
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_a_subject(small_study, write_study, tmp_path, tokens):
     folder = tmp_path / "theirs"
     folder.mkdir()

@@ -20,9 +20,8 @@ def write_pages(folder: Path, *others: Path) -> list[str]:
     Raises:
         ValueError: the folder is no run, or no point of it is finished.
     """
-    agency = (
-        [] if others else _agency(folder)
-    )  # first: the report names its page where there is one
+    whole = not others and (folder / "study.json").is_file()
+    agency = _agency(folder) if whole else []  # first: the report names that page where it is
     return [f"report: {write_report(folder, *others)}", *agency]
 
 

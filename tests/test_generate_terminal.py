@@ -17,7 +17,9 @@ PATIENCE_SECONDS = 60
 
 # Several sessions in one process: each import of torch would take seconds more.
 SESSIONS = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
+# A shell's background jobs ignore Ctrl-C, and so would what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its own terminal, so that Ctrl-C is a signal to it
 from resprout.cli import main
 options = ["--temperature", "0", "--max_tokens", "3000"]

@@ -32,6 +32,12 @@ def loss_figures(
     total, items = float(nats.sum()), len(nats)
     by_document = held_out.definition is not None
     tokens = len(held_out.stream)
+    intervals: dict[int, tuple[float, float]] = {}  # by what it is a mean over: most share one
+
+    def interval(sizes: NDArray[Any]) -> tuple[float, float]:
+        if id(sizes) not in intervals:
+            intervals[id(sizes)] = mean_interval(nats, sizes, seed=seed)
+        return intervals[id(sizes)]
 
     def figure(sizes: NDArray[Any], scale: float, unit: str, of: Any) -> Figure:
         """of(nats / (sizes * scale)) with its interval over items."""
@@ -40,7 +46,7 @@ def loss_figures(
             return Figure(None, unit, items, protocol, seconds, reason="beyond a float")
         if items < 2:
             return Figure(value, unit, items, protocol, seconds, reason="one item has no interval")
-        low, high = (of(v / scale) for v in mean_interval(nats, sizes, seed=seed))
+        low, high = (of(v / scale) for v in interval(sizes))
         if low is None or high is None:
             return Figure(value, unit, items, protocol, seconds, reason="interval beyond a float")
         return Figure(value, unit, items, protocol, seconds, (low, high))

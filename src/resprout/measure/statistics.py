@@ -9,12 +9,14 @@ as plain values, items of tasks as counts.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 2000
+_KEPT_WEIGHTS = 2**22  # numbers: weights up to 32 MiB are kept for the next figure
 LEVEL = 0.95
 
 Floats = NDArray[np.float64]
@@ -66,6 +68,13 @@ def resampling_weights(seeds: int, windows: int, resamples: int, seed: int) -> F
     return np.multiply(seed_weights[:, :, None], window_counts[:, None, :], dtype=np.float64)
 
 
+@lru_cache(maxsize=2)  # each level of a study is measured on the same windows
+def _kept_weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
+    weights = resampling_weights(seeds, windows, resamples, seed)
+    weights.flags.writeable = False
+    return weights
+
+
 def _student_weights(seeds: int, resamples: int, generator: np.random.Generator) -> Floats:
     """(R, S), each row with mean 1; see `resampling_weights`."""
     if seeds == 1:
@@ -99,7 +108,9 @@ def mean_interval(
 ) -> tuple[float, float]:
     """95 % interval of the mean loss per token, over windows (and seeds, if `totals` has rows)."""
     matrix = np.atleast_2d(np.asarray(totals, dtype=np.float64))
-    weights = resampling_weights(matrix.shape[0], matrix.shape[1], resamples, seed)
+    seeds, items = matrix.shape
+    few = seeds * items * resamples <= _KEPT_WEIGHTS
+    weights = (_kept_weights if few else resampling_weights)(seeds, items, resamples, seed)
     return percentile_interval(weighted_mean(matrix, sizes, weights))
 
 

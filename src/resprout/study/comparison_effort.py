@@ -38,7 +38,7 @@ class Effort:
 
 FULL = Effort()
 # Of the test on a CPU, and of that with --debug.
-QUICK = Effort(60, 1024, 4, 1, 20_000, 1_000, 2, 1, 4, 8)
+QUICK = Effort(60, 1024, 4, 1, 20_000, 600, 2, 1, 4, 8)
 DEBUG = Effort(20, 1024, 2, 1, 5_000, 500, 1, 1, 4, 8)
 
 

@@ -39,7 +39,7 @@ class Curve:
         flops: (L,) mean FLOPs per token, weights at zero left out; None where a record lacks it.
         flops_context_tokens: in a context of so many tokens; None with `flops`.
         nats: (L, S, W) summed loss per level, seed and held-out window.
-        before: the same before recovery, or None where it was not measured.
+        before: the same before recovery, or None where it was not measured or nothing recovered.
         sizes: (W,) tokens per window.
         tokens: digest of the tokens: curves on the same tokens are compared window by window.
         bits_per_nat: bits per byte for each nat per token.
@@ -121,7 +121,8 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
     loss = table[0][0]["measures"]["loss"]
     contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
     context = contexts.pop() if len(contexts) == 1 else None
-    measured_before = all(
+    # Where nothing was recovered the loss before is the same loss.
+    measured_before = any(r.get("recovered", True) for row in table for r in row) and all(
         "window_nats" in r["measures"].get("loss_before_recovery", {}) for row in table for r in row
     )
     names = {"method": series.named_method, "protocol": series.protocol, "run": series.run}

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import resprout
+from growing import held_out_loss
 from resprout.data.calibration import read_calibration
 from resprout.data.tokens import TokenSet
-from resprout.measure.loss import window_losses
 from resprout.measure.text.repetition import distinct_n, repetition_n
 from resprout.models import agency
 from resprout.models.quiet import quiet_transformers
@@ -29,8 +29,7 @@ WINDOW = 128
 
 def loss(model: PreTrainedModel, tokens: TokenSet) -> float:
     """Nats per token over the whole held-out set."""
-    found = window_losses(model, tokens.val, WINDOW)
-    return float(found.nats.sum() / found.tokens.sum())
+    return held_out_loss(model, tokens, WINDOW)
 
 
 def unpruned_baseline(model: PreTrainedModel, tokens: TokenSet) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import resprout
+from growing import held_out_loss
 from resprout.data.tokens import TokenSet
 from resprout.measure.loss import window_losses
 from resprout.models.loss import logits_loss
@@ -35,8 +36,7 @@ DRAWN = 200  # windows of the published validation: 204,800 tokens in windows of
 
 def loss(model: PreTrainedModel, tokens: TokenSet) -> float:
     """Nats per token over the whole held-out set."""
-    found = window_losses(model, tokens.val, WINDOW)
-    return float(found.nats.sum() / found.tokens.sum())
+    return held_out_loss(model, tokens, WINDOW)
 
 
 def batches(tokens: TokenSet, seed: int) -> Iterator[Tensor]:

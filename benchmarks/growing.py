@@ -1,14 +1,21 @@
-"""Growing a study's subject from the study's own recipe and measuring it; shared by searches."""
+"""Growing a study's subject from the study's own recipe and measuring it; shared by benchmarks."""
 
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
+from resprout.data.tokens import TokenSet
 from resprout.measure.loss import window_losses
 from resprout.study.spec import SubjectSpec
 from resprout.study.subjects import Subjects
 from resprout.train.trainer import TrainingResult, train
+
+
+def held_out_loss(model: PreTrainedModel, tokens: TokenSet, window: int) -> float:
+    """Nats per token over the whole held-out set."""
+    losses = window_losses(model, tokens.val, window)
+    return float(losses.nats.sum() / losses.tokens.sum())
 
 
 def grow(
@@ -29,5 +36,4 @@ def grow(
         Path(subjects.folder) / "work",
         device,
     )
-    losses = window_losses(model, tokens.val, spec.data.window)
-    return float(losses.nats.sum() / losses.tokens.sum()), result
+    return held_out_loss(model, tokens, spec.data.window), result

@@ -484,7 +484,7 @@ def colab(folder, *arguments, cell=False, **environment):
     started = [sys.executable, "runner.py", *arguments]
     if cell:
         program = "exec(open('runner.py').read(), {})"
-        started = [sys.executable, "-c", program, "-f", "/root/.local/kernel.json"]
+        started = [sys.executable, "-c", program, "-f", "kernel.json"]
     return subprocess.run(
         started, capture_output=True, text=True, cwd=folder, env=os.environ | environment
     )

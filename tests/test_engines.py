@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from clocks import untimed
 from resprout.study.engines.engine import RETRIES, work_through
 from resprout.study.engines.jobs import Job, Result
 from resprout.study.engines.options import EngineOptions
@@ -31,13 +32,6 @@ def figures(folder):
         path.stem: untimed(json.loads(path.read_text()))
         for path in (folder / "points").glob("*.json")
     }
-
-
-def untimed(value):
-    if isinstance(value, dict):
-        clocks = ("seconds", "tokens_per_second", "stages", "environment")
-        return {k: untimed(v) for k, v in value.items() if k not in clocks}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.mark.slow

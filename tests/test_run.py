@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import resprout
+from clocks import CLOCKS, untimed
 from resprout.files import TEMPORARY
 from resprout.study import measuring
 from resprout.study.engines import workplace
@@ -30,15 +31,7 @@ def run(file, out):
 def without_clocks(record):
     """A record's figures, without what differs from run to run."""
     kept = {k: v for k, v in record.items() if k not in ("stages", "environment")}
-    return json.dumps(untimed(kept), sort_keys=True)
-
-
-def untimed(value):
-    """Without seconds, and figures per second."""
-    if isinstance(value, dict):
-        clocks = ("seconds", "tokens_per_second")
-        return {k: untimed(v) for k, v in value.items() if k not in clocks}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
+    return json.dumps(untimed(kept, CLOCKS), sort_keys=True)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +217,7 @@ def test_paper_leaves_the_uncut_model_alone(small_study, write_study, tmp_path):
     uncut, cut = outcome.records
     assert (uncut["recovered"], cut["recovered"]) == (False, True)
     measured = uncut["measures"]
-    assert untimed(measured["loss"]) == untimed(measured["loss_before_recovery"])
+    assert untimed(measured["loss"], CLOCKS) == untimed(measured["loss_before_recovery"], CLOCKS)
     assert cut["parameters"]["prunable"] > 300 * 72  # the head is among them
     assert "text" not in cut["measures"]
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import resprout
+from clocks import untimed
 from resprout.models import agency
 from resprout.models.device import PRECISIONS, check_precision
 from resprout.models.sizes import build, configuration
@@ -28,18 +29,11 @@ from resprout.train import gates
 from resprout.train.gates import GateLoss
 
 CPU = torch.device("cpu")
-CLOCKS = ("seconds", "tokens_per_second", "stages", "environment")
 
 
 def run(file, out):
     lines = []
     return run_study(read_spec(file), out, CPU, lines.append), lines
-
-
-def untimed(value):
-    if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")

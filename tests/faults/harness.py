@@ -81,9 +81,9 @@ def nothing_is_half(folder: Path) -> None:
             json.loads(path.read_text())
 
 
-def without_clocks(value):
-    """A record without times and what it was made on."""
-    clocks = ("seconds", "tokens_per_second", "stages", "environment")
-    if isinstance(value, dict):
-        return {k: without_clocks(v) for k, v in value.items() if k not in clocks}
-    return [without_clocks(v) for v in value] if isinstance(value, list) else value
+def hurt_often(command: Command, out: Path, whole_seconds: float, count: int, seed: int) -> None:
+    """Hurt a run at so many random moments; no file that a reader may open is half after any."""
+    for after, how in moments(count, whole_seconds, seed):
+        command.hurt(after, how)
+        if out.exists():
+            nothing_is_half(out)

@@ -5,8 +5,10 @@ import json
 
 import pytest
 import yaml
-from harness import Command, moments, nothing_is_half, without_clocks
+from harness import Command, hurt_often, moments, nothing_is_half
 from safetensors.torch import load_file
+
+from clocks import untimed
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -20,7 +22,7 @@ def points(folder):
 
 
 def figures(folder):
-    return {name: without_clocks(json.loads(text)) for name, text in points(folder).items()}
+    return {name: untimed(json.loads(text)) for name, text in points(folder).items()}
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -76,9 +78,7 @@ def test_train(tokens, tmp_path):
 
     undisturbed, hurt = command("whole"), command("hurt")
     undisturbed.whole()
-    for after, how in moments(12, undisturbed.seconds, 11):
-        hurt.hurt(after, how)
-        nothing_is_half(tmp_path / "hurt") if (tmp_path / "hurt").exists() else None
+    hurt_often(hurt, tmp_path / "hurt", undisturbed.seconds, 12, seed=11)
     hurt.whole()
     left, right = (load_file(tmp_path / run / "final" / "model.safetensors")
                    for run in ("whole", "hurt"))  # fmt: skip
@@ -86,7 +86,7 @@ def test_train(tokens, tmp_path):
     assert all((left[name] == right[name]).all() for name in left)
 
 
-def test_prune_and_recover(tokens, tmp_path, shared):
+def test_prune_and_recover(tokens, tmp_path):
     from resprout.models.sizes import build, configuration
 
     model = build(configuration("gpt-neox-nano", vocab_size=300), seed=0)
@@ -102,10 +102,7 @@ def test_prune_and_recover(tokens, tmp_path, shared):
 
     undisturbed, hurt = command("whole"), command("hurt")
     undisturbed.whole()
-    for after, how in moments(8, undisturbed.seconds, 13):
-        hurt.hurt(after, how)
-        if (tmp_path / "hurt").exists():
-            nothing_is_half(tmp_path / "hurt")
+    hurt_often(hurt, tmp_path / "hurt", undisturbed.seconds, 8, seed=13)
     if not (tmp_path / "hurt" / "prune.json").exists():
         hurt.whole()
     names = ["model.safetensors", "cut.safetensors"]

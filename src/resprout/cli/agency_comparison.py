@@ -1,13 +1,14 @@
 """The published comparison scripts: parse, call, print. Heavy imports wait until flags are read."""
 
 import os
-import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resprout.cli.comparison_parser import parse, parser
+from resprout.cli.comparison_run import run_comparison
+from resprout.cli.mistakes import in_one_line
 from resprout.cli.update import checkout_of, update
 
 if TYPE_CHECKING:
@@ -89,13 +90,9 @@ def _run(
         if found.update:
             _update(found, given, script)
         return _show(found) if found.visualize_only else _compare(found, given, effort)
-    except ValueError as error:
-        said = " ".join(str(error).split())
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        said = named + " ".join(str(error.strerror or error).split())
-    print(f"{program}: error: {said}", file=sys.stderr)
-    return 2
+    except (ValueError, OSError) as error:
+        print(f"{program}: error: {in_one_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _update(found: Namespace, given: list[str], script: str | None) -> None:
@@ -121,7 +118,6 @@ def _compare(found: Namespace, given: list[str], effort: str | None) -> int:
 
     from resprout.models.quiet import quiet_transformers
     from resprout.study.agency_comparison import plan_comparison
-    from resprout.study.run import run_study
 
     def notice(line: str) -> None:
         if not found.quiet:
@@ -129,16 +125,12 @@ def _compare(found: Namespace, given: list[str], effort: str | None) -> int:
 
     with quiet_transformers():
         planned = plan_comparison(flags, notice, _effort(effort))
-        try:
-            outcome = run_study(planned.spec, flags.output_dir, planned.device, notice)
-        except ValueError as error:
-            raise ValueError(_by_flag(str(error))) from error
-        except KeyboardInterrupt:
-            again = shlex.join(["python", sys.argv[0], *given])
-            print(f"\nstopped; finished points are kept. To continue: {again}", file=sys.stderr)
-            return 130
-    for where, reason in outcome.failures.items():
-        print(f"failed: {where}: {reason}", file=sys.stderr)
+        again = ["python", sys.argv[0], *given]
+        outcome = run_comparison(
+            planned.spec, flags.output_dir, planned.device, notice, _by_flag, again
+        )
+    if outcome is None:
+        return 130
     if not outcome.records:
         return 1
     _page(found, outcome.records)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from resprout.cli.mistakes import in_one_line
+
 app = typer.Typer(
     name="resprout",
     help="Cut a language model back, let it resprout, measure what survived.",
@@ -56,13 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = app(arguments, standalone_mode=False)
-    except ValueError as error:
-        print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 2
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        said = " ".join(str(error.strerror or error).split())
-        print(f"resprout: error: {named}{said}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"resprout: error: {in_one_line(error)}", file=sys.stderr)
         code = 2
     except Exception as error:
         format_message = getattr(error, "format_message", None)  # click's own usage errors

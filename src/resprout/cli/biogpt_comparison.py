@@ -1,12 +1,13 @@
 """`python -m biogpt.compare`: parse, call, print. Heavy imports wait until flags are read."""
 
-import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from resprout.cli.comparison_parser import Parser, parse, spellings
+from resprout.cli.comparison_run import run_comparison
+from resprout.cli.mistakes import in_one_line
 
 PROGRAM = "biogpt.compare"
 RECORDS = "comparison"
@@ -42,13 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         return _compare(_parse(given), given)
-    except ValueError as error:
-        said = " ".join(str(error).split())
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        said = named + " ".join(str(error.strerror or error).split())
-    print(f"{PROGRAM}: error: {said}", file=sys.stderr)
-    return 2
+    except (ValueError, OSError) as error:
+        print(f"{PROGRAM}: error: {in_one_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _parse(given: list[str]) -> Namespace:
@@ -97,20 +94,15 @@ def _compare(found: Namespace, given: list[str]) -> int:
 
     from resprout.models.quiet import quiet_transformers
     from resprout.study.published_comparison import plan_comparison
-    from resprout.study.run import run_study
 
     with quiet_transformers():
         planned = plan_comparison(request, _notice)
-        try:
-            outcome = run_study(planned.spec, out / RECORDS, planned.device, _notice)
-        except ValueError as error:
-            raise ValueError(_by_flag(str(error))) from error
-        except KeyboardInterrupt:
-            again = shlex.join(["python", "-m", PROGRAM, *given])
-            print(f"\nstopped; finished points are kept. To continue: {again}", file=sys.stderr)
-            return 130
-    for where, reason in outcome.failures.items():
-        print(f"failed: {where}: {reason}", file=sys.stderr)
+        again = ["python", "-m", PROGRAM, *given]
+        outcome = run_comparison(
+            planned.spec, out / RECORDS, planned.device, _notice, _by_flag, again
+        )
+    if outcome is None:
+        return 130
     measured = [r for r in outcome.records if "nats_per_token" in r["measures"]["loss"]]
     if measured:
         _write(out, measured, planned.control, protocols, outcome.failures)

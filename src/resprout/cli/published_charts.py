@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resprout.cli.comparison_parser import Parser, parse
+from resprout.cli.mistakes import in_one_line
 
 if TYPE_CHECKING:
     from resprout.report.layout_drawing import Layout
@@ -30,15 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for path in _draw(_parse(sys.argv[1:] if arguments is None else arguments)):
             print(path)
-    except ValueError as error:
-        said = " ".join(str(error).split())
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        said = named + " ".join(str(error.strerror or error).split())
-    else:
-        return 0
-    print(f"{PROGRAM}: error: {said}", file=sys.stderr)
-    return 2
+    except (ValueError, OSError) as error:
+        print(f"{PROGRAM}: error: {in_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _parse(given: list[str]) -> Namespace:

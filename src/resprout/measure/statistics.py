@@ -68,8 +68,9 @@ def resampling_weights(seeds: int, windows: int, resamples: int, seed: int) -> F
     return np.multiply(seed_weights[:, :, None], window_counts[:, None, :], dtype=np.float64)
 
 
-@lru_cache(maxsize=2)  # each level of a study is measured on the same windows
-def _kept_weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
+@lru_cache(maxsize=4)  # the levels and curves of a study share their windows
+def kept_weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
+    """`resampling_weights`, kept for the next figure of the same sizes; not to be written to."""
     weights = resampling_weights(seeds, windows, resamples, seed)
     weights.flags.writeable = False
     return weights
@@ -110,7 +111,7 @@ def mean_interval(
     matrix = np.atleast_2d(np.asarray(totals, dtype=np.float64))
     seeds, items = matrix.shape
     few = seeds * items * resamples <= _KEPT_WEIGHTS
-    weights = (_kept_weights if few else resampling_weights)(seeds, items, resamples, seed)
+    weights = (kept_weights if few else resampling_weights)(seeds, items, resamples, seed)
     return percentile_interval(weighted_mean(matrix, sizes, weights))
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from resprout.measure.statistics import (
     Estimate,
     Floats,
     from_resamples,
-    resampling_weights,
+    kept_weights,
     weighted_mean,
 )
 from resprout.report.series import Series, series_of
@@ -78,7 +77,7 @@ class Curve:
 
     def weights(self, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
         """Bootstrap weights of this curve's seeds and windows, (R, S, W)."""
-        return _weights(self.seeds, len(self.sizes), resamples, seed)
+        return kept_weights(self.seeds, len(self.sizes), resamples, seed)
 
     def resampled(self, nats: Floats | None = None) -> Floats:
         """(1 + R, L): nats per token of the data itself, then of each resample."""
@@ -89,13 +88,6 @@ class Curve:
     def estimates(self, nats: Floats | None = None) -> list[Estimate]:
         """Nats per token with interval, one per level."""
         return [from_resamples(level) for level in self.resampled(nats).T]
-
-
-@lru_cache(maxsize=4)  # the curves of a run share them, and a page asks for them many times
-def _weights(seeds: int, windows: int, resamples: int, seed: int) -> Floats:
-    weights = resampling_weights(seeds, windows, resamples, seed)
-    weights.flags.writeable = False
-    return weights
 
 
 def curves(records: Sequence[Record]) -> list[Curve]:

@@ -7,6 +7,10 @@
 `generate`  greedy, batch 1: the plain version without a cache, ours with one, in fp32 and in bf16.
 `flat`      time per token at contexts of 100 to 900 tokens, with the cache.
 
+`--kinds` chooses others: `plain`, `ours` or `control` (the GPT-NeoX of as many parameters, as
+transformers has it), then `fp32` or `bf16`, then `compiled` (training, by torch.compile) or
+`static` (generation, compiled with a static cache, on a GPU).
+
 Each kind runs in a process of its own, one after the other, in as many rounds as asked for: so its
 peak memory is its own, and so is how it asks the system for memory. Medians over all rounds.
 
@@ -35,7 +39,7 @@ from resprout.models.cost import count_cost
 from resprout.models.cross_entropy import linear_cross_entropy
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.loss import fused_loss
-from resprout.models.sizes import build, configuration
+from resprout.models.sizes import build, configuration, control_of
 from resprout.train.memory import keep_freed_memory
 
 Program = Callable[[], object]
@@ -47,10 +51,15 @@ def synchronised(device: str) -> float:
     return time.perf_counter()
 
 
+def size_of(options: argparse.Namespace, kind: str) -> str:
+    """Which model a kind runs."""
+    return control_of(options.size) if kind.startswith("control") else options.size
+
+
 def training_program(options: argparse.Namespace, kind: str) -> Program:
     """One training step."""
-    device, ours = options.device, kind.startswith("ours")
-    config = configuration(options.size)
+    device, ours = options.device, not kind.startswith("plain")
+    config = configuration(size_of(options, kind))
     generator = torch.Generator().manual_seed(0)
     shape = (options.batch, options.tokens + 1)
     ids = torch.randint(config.vocab_size, shape, generator=generator).to(device)
@@ -70,8 +79,8 @@ def training_program(options: argparse.Namespace, kind: str) -> Program:
             return fused_loss(model, inputs, targets)
         if ours:
             hidden = forward(input_ids=inputs, use_cache=False).last_hidden_state
-            return linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight,
-                                        targets.flatten())  # fmt: skip
+            head = model.get_output_embeddings().weight
+            return linear_cross_entropy(hidden.flatten(0, 1), head, targets.flatten())
         return F.cross_entropy(forward(inputs).float().flatten(0, 1), targets.flatten())
 
     def step() -> float:
@@ -96,7 +105,7 @@ def plain_generate(plain: nn.Module, ids: torch.Tensor, new_tokens: int) -> torc
 
 def generation_program(options: argparse.Namespace, kind: str) -> Callable[[int], object]:
     """Greedy generation, batch 1, of as many tokens as asked for."""
-    config = configuration(options.size, eos_token_id=None)
+    config = configuration(size_of(options, kind), eos_token_id=None)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size, (1, options.prompt), generator=generator)
     ids = ids.to(options.device)
@@ -137,7 +146,7 @@ def work(options: argparse.Namespace) -> None:
     (kind,) = options.kinds
     device, repeats = options.device, options.repeats
     if options.work == "train":
-        if device == "cpu" and kind.startswith("ours"):
+        if device == "cpu" and not kind.startswith("plain"):
             keep_freed_memory()  # as our trainer does
         seconds = seconds_of(training_program(options, kind), repeats, 2, device)
     else:
@@ -155,7 +164,7 @@ def by_kind(options: argparse.Namespace, part: str) -> dict[str, tuple[float, fl
     kinds = options.kinds or ["plain fp32", "ours fp32", "ours bf16"]
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     peaks = dict.fromkeys(kinds, 0.0)
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for kind in kinds:
             arguments = [sys.executable, __file__, "--work", part, "--kinds", kind]
             for name in ("size", "device", "batch", "tokens", "prompt", "new_tokens", "repeats"):
@@ -164,6 +173,8 @@ def by_kind(options: argparse.Namespace, part: str) -> dict[str, tuple[float, fl
             found = json.loads(done.stdout.splitlines()[-1])
             seconds[kind] += found["seconds"]
             peaks[kind] = max(peaks[kind], found["peak"])
+            value = statistics.median(found["seconds"])
+            print(f"  ({part}, round {number + 1}, {kind}: {value:.4g} s)", flush=True)
     return {kind: (statistics.median(seconds[kind]), peaks[kind]) for kind in kinds}
 
 
@@ -171,14 +182,23 @@ def train(options: argparse.Namespace) -> None:
     found = by_kind(options, "train")
     tokens = options.batch * options.tokens
     first = next(iter(found.values()))[0]
-    per_token = 3 * count_cost(skeleton(configuration(options.size))).flops_per_token
     print(f"training step of {options.size}, {options.batch} x {options.tokens} tokens")
     for kind, (value, peak) in found.items():
         line = f"  {kind:>18}: {value:7.3f} s, {tokens / value:9,.1f} tokens/s, "
         line += f"{first / value:5.2f} x, peak memory {peak / 1e9:5.2f} GB"
         if options.peak_tflops:
+            shapes = skeleton(configuration(size_of(options, kind)))
+            per_token = 3 * count_cost(shapes).flops_per_token
             line += f", MFU {per_token * tokens / value / options.peak_tflops / 1e12:.1%}"
         print(line, flush=True)
+
+
+def read_of(size: str) -> int:
+    """Weights that decoding one token reads: all but embeddings and what one pass does not use."""
+    model = skeleton(configuration(size))
+    unread = model.get_input_embeddings().weight.numel()
+    unread += parameter_total(getattr(model.base_model, "feedback_connections", nn.Module()))
+    return parameter_total(model) - unread
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -186,15 +206,18 @@ def generate(options: argparse.Namespace) -> None:
     found = by_kind(options, "generate")
     first = next(iter(found.values()))[0]
     print(f"greedy generation of {new} tokens after {options.prompt}, {options.size}, batch 1")
-    model = skeleton(configuration(options.size))
-    unread = model.model.token_emb.weight.numel()
-    unread += parameter_total(model.model.feedback_connections)
-    read = parameter_total(model) - unread
     for kind, (value, peak) in found.items():
         line = f"  {kind:>18}: {new / value:7.2f} tokens/s, {first / value:6.2f} x, "
         line += f"peak memory {peak / 1e9:5.2f} GB"
         if options.peak_gbytes and not kind.startswith("plain"):
-            share = read * (2 if "bf16" in kind else 4) * new / value / options.peak_gbytes / 1e9
+            share = (
+                read_of(size_of(options, kind))
+                * (2 if "bf16" in kind else 4)
+                * new
+                / value
+                / options.peak_gbytes
+                / 1e9
+            )
             line += f", {share:.0%} of the bandwidth"
         print(line, flush=True)
 

@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import optipfair
 import psutil
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import resprout
 from resprout.measure.stage import stage
+from resprout.models.device import synchronise
 from resprout.models.sizes import build, configuration
 from resprout.pruning.adapters import adapter_for
 from resprout.pruning.protocols import PROTOCOLS
@@ -51,7 +51,6 @@ LLAMA_1B = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
-CPU = torch.device("cpu")
 
 
 def llama_1b() -> LlamaForCausalLM:
@@ -101,8 +100,10 @@ class Comparison:
         for repeat in range(self.options.repeats + 1):
             for name, way in self.ways.items():
                 restore()
+                synchronise(self.options.device)
                 started = time.perf_counter()
                 outcome = way()
+                synchronise(self.options.device)
                 seconds = time.perf_counter() - started
                 if repeat:
                     self.seconds[name].append(seconds)
@@ -113,8 +114,9 @@ class Comparison:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         stages: dict[str, dict[str, int]] = {}
-        held = psutil.Process().memory_info().rss
-        with stage(stages, name, CPU):
+        on_gpu = self.options.device.type == "cuda"
+        held = torch.cuda.memory_allocated() if on_gpu else psutil.Process().memory_info().rss
+        with stage(stages, name, self.options.device):
             self.ways[name]()
         print(f"extra {stages[name]['peak_bytes'] - held}")
         raise SystemExit
@@ -123,6 +125,7 @@ class Comparison:
         """Medians, ratio, memory."""
         for number, (name, values) in enumerate(self.seconds.items()):
             command = [sys.executable, __file__, "--parts", self.part, "--size", self.options.size]
+            command += ["--device", str(self.options.device)]
             done = subprocess.run(
                 [*command, "--memory-of", str(number)], capture_output=True, text=True, check=True
             )
@@ -137,7 +140,7 @@ class Comparison:
 
 def magnitude(options: argparse.Namespace) -> None:
     """Global magnitude over the published prunable set."""
-    model = build(configuration(options.size), seed=0)
+    model = build(configuration(options.size), seed=0).to(options.device)
     prunable = adapter_for(model).prunable(PROTOCOLS["paper"])
     weights = [parameter.detach() for parameter in prunable.values()]
     saved = [weight.clone() for weight in weights]
@@ -169,7 +172,9 @@ def magnitude(options: argparse.Namespace) -> None:
 
 def maw(options: argparse.Namespace) -> None:
     """MAW at 40 %, taken out."""
-    model = llama_1b()
+    import optipfair
+
+    model = llama_1b().to(options.device)
     mlps = [copy.deepcopy(layer.mlp) for layer in model.model.layers]
 
     def restore() -> None:
@@ -216,6 +221,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", default="biogpt-294m", help="of `magnitude`")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -227,8 +227,7 @@ def test_a_folder_of_another_study(tmp_path, text_folder):
     with pytest.raises(ValueError, match=r"output_dir: .* holds the study 'nano'"):
         plan(tmp_path, text_folder)
     (tmp_path / "o" / "study.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"output_dir: .* unreadable"):
-        plan(tmp_path, text_folder)
+    plan(tmp_path, text_folder)  # the run sets what is broken aside
 
 
 # The command

@@ -8,22 +8,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "resprout"
 
-# What each room may import; `files` (writing whole files) and `hints` are everybody's, `record`
-# (the shape of a run's files) that of who writes and who reads them.
+# What each room may import; `files` (writing whole files), `hints` and `refusals` (words for users)
+# are everybody's, `record` (the shape of a run's files) that of who writes and who reads them.
 ALLOWED = {
-    "files": set(),
+    "files": {"write_errors"},
+    "write_errors": {"hints"},
     "hints": set(),
+    "refusals": set(),
     "record": {"files", "record_parts"},
     "record_parts": set(),
-    "models": {"files", "hints"},
-    "data": {"files", "hints"},
-    "pruning": {"files", "hints", "models", "data"},
-    "train": {"files", "hints", "models", "data", "pruning", "measure"},
-    "measure": {"files", "hints", "models", "data"},
-    "study": {"files", "hints", "record", "models", "data", "pruning", "train", "measure"},
-    "report": {"files", "hints", "record", "measure"},
+    "models": {"files", "hints", "refusals"},
+    "data": {"files", "hints", "refusals"},
+    "pruning": {"files", "hints", "refusals", "models", "data"},
+    "train": {"files", "hints", "refusals", "models", "data", "pruning", "measure"},
+    "measure": {"files", "hints", "refusals", "models", "data"},
+    "study": {
+        "files", "hints", "refusals", "record", "models", "data", "pruning", "train", "measure",
+    },
+    "report": {"files", "hints", "refusals", "record", "measure"},
     "registration": {"models"},
-}
+}  # fmt: skip
 
 
 def imports(path):

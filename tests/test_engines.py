@@ -205,8 +205,8 @@ def test_a_record_that_did_not_come_here_is_a_failure(
     [
         ({"name": "rai"}, "engine: got 'rai', allowed are local, ray; did you mean 'ray'"),
         ({"workers": 0}, "workers: got 0, allowed are 1 to"),
-        ({"address": "h:1"}, "address: allowed only with the engine ray"),
-        ({"gpus": 0.5}, "gpus: allowed only with the engine ray"),
+        ({"address": "h:1"}, "address: got 'h:1', allowed only with the engine ray"),
+        ({"gpus": 0.5}, "gpus: got 0.5, allowed only with the engine ray"),
         (
             {"name": "ray", "address": "ray://h:1"},
             r"address: got 'ray://h:1', allowed is HOST:PORT",

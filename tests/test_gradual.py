@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 import resprout
 from resprout.data.tokens import TokenSet
 from resprout.pruning.cut import Cut
-from resprout.train.gradual import SCHEDULES, GradualCut, GradualMasks, amount_at
+from resprout.train.gradual import GradualCut, GradualMasks
 from resprout.train.masks import MASKS
 from resprout.train.options import TrainingOptions
 from resprout.train.running import Running
+from resprout.train.schedules import SCHEDULES, amount_at
 from resprout.train.trainer import train
 from test_recovery import (
     CPU,

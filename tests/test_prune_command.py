@@ -23,7 +23,8 @@ from resprout.data.sources import Document
 from resprout.models.subject import load
 from resprout.pruning.cut import Cut
 from resprout.pruning.methods import METHODS, method
-from resprout.study import cut_plan
+from resprout.pruning.options import read_options
+from resprout.study import cut_asked
 
 LAYERS, NEURONS, HEADS = 3, 20, 4
 RECOVERY = ("--batch-windows", 2, "--window", 16, "--learning_rate", 1e-3)
@@ -119,7 +120,7 @@ def test_a_mask(subject, cut):
     assert figures["bytes"]["weights_after"] == stored
     assert figures["bytes"]["weights_before"] == (subject / "model.safetensors").stat().st_size
     everything = {path.name: path.stat().st_size for path in out.iterdir()}
-    record = everything.pop("prune.json")
+    record = everything.pop("prune.json") + everything.pop("digests.json")  # written last
     assert figures["bytes"]["folder"] == sum(everything.values())
     assert f"{(sum(everything.values()) + record) / 1e3:,.2f} kB in all" in text
     work = figures["operations"]
@@ -453,15 +454,19 @@ def test_subjects_and_places_that_are_refused(refused, subject, tmp_path, cut, m
     manifest = json.loads((out / "cut.json").read_text())
     manifest["reshaped"]["shapes"].popitem()
     (out / "cut.json").write_text(json.dumps(manifest))
+    refused(what, "cut.json' is damaged, it is not as it was written", model=out)
+    (out / "digests.json").unlink()
     refused(what, "has the cut.json of another cut", model=out)
     # A uniform removal, whose sizes the configuration says.
     uniform = ("--method", "glu-maw", "--cut", "remove", "--amount")
     half, *_ = cut(subject, *uniform, 0.5, name="half")
     less, *_ = cut(subject, *uniform, 0.25, name="less")
     (less / "cut.json").replace(half / "cut.json")
+    (half / "digests.json").unlink()
     refused(what, "the manifest of another model", model=half)
     masked, *_ = cut(subject, *what, name="masked")
     (masked / "cut.safetensors").unlink()
+    (masked / "digests.json").unlink()
     refused(what, "cut.safetensors", model=masked)
 
 
@@ -550,12 +555,13 @@ def test_the_commands_of_the_readme_are_understood(command, monkeypatch):
     assert len(lines) >= 4
     asked = []
 
-    def plan(given, notice):
-        cut_plan._check_together(given)
+    def check(given):
+        cut_asked._check_together(given)
+        read_options(given.method, given.amount, **given.cut_options())
         asked.append(given)
         raise ValueError("far enough")
 
-    monkeypatch.setattr(cut_plan, "plan_cut", plan)
+    monkeypatch.setattr(cut_asked, "check_asked", check)
     for line in lines:
         assert "far enough" in command(*shlex.split(line, comments=True)).stderr
     assert [given.method for given in asked][:2] == ["magnitude", "glu-maw"]

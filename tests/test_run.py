@@ -188,7 +188,7 @@ def test_a_lost_and_a_broken_point_are_done_again(finished, tmp_path):
     assert [without_clocks(r) for r in again.records] == [
         without_clocks(r) for r in outcome.records
     ]
-    assert broken.with_suffix(".corrupt").is_file()  # set aside, not lost
+    assert broken.with_name(f"{broken.name}.corrupt-1").is_file()  # set aside, not lost
     assert [path.name for path in (copy / "points").glob(".*")] == [".notes.txt"]
     assert (copy / ".env.local").is_file()
 

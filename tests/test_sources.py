@@ -284,7 +284,7 @@ class _Opened:
 @pytest.fixture
 def fake_hub(monkeypatch):
     """name -> Flaky; returns a function that makes the source and what it said and slept."""
-    monkeypatch.setattr(hub, "_ask", lambda name, revision: (f"sha of {name}", True))
+    monkeypatch.setattr(hub, "_ask", lambda name, revision: (f"sha of {name}", None))
 
     def make(sets, given="pile", retries=3):
         monkeypatch.setattr(hub, "open_stream", lambda chosen, *rest: sets[chosen.name].open())

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import resprout
 from families import each_name, logits, same_bits, subject, tiny
+from resprout.files import DIGESTS
 from resprout.models.sparse import SPARSE, read_places, read_sparse, write_sparse
 from test_saving import read
 
@@ -100,6 +101,7 @@ def test_damaged_sparse_files(tmp_path):
     model = tiny("llama")
     cut = resprout.prune(model, "magnitude", 0.5)
     resprout.save(model, cut, tmp_path / "a", sparse=True)
+    (tmp_path / "a" / DIGESTS).unlink()  # which would tell of each of them
     file = tmp_path / "a" / SPARSE
     whole = file.read_bytes()
     tensors = read(file)

@@ -96,7 +96,7 @@ def test_our_own_studies_are_valid(path, tmp_path, monkeypatch):
         ("training.steps", 10**30, "training.steps: got 1000"),
         ("data.source", "x" * 5000, "data.source: got 'xxx"),
         ("data", 5, "data: got 5"),
-        ("data.held_out", ..., "data: held_out: missing, needed to split text"),
+        ("data.held_out", ..., "data.held_out: missing, needed to split text"),
         ("protocol", ["fair", "fair"], "protocol: got ['fair', 'fair'], allowed is each once"),
         ("protocol", ["fair", "papr"], "protocol.1: got 'papr', allowed are 'fair' or 'paper'"),
         ("protocol", [], "protocol: got [], allowed is one or more"),

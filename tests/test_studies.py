@@ -185,11 +185,11 @@ def test_the_schema_is_current_and_says_what_each_field_is():
 
 def test_the_schema_takes_our_own_studies():
     jsonschema = pytest.importorskip("jsonschema")
-    from resprout.study.spec import _Loader
+    from resprout.study.spec_yaml import Loader
 
     check = jsonschema.Draft202012Validator(study_schema())
     for path in sorted((ROOT / "experiments").rglob("*.yaml")):
-        values = yaml.load(path.read_text("utf-8"), Loader=_Loader)
+        values = yaml.load(path.read_text("utf-8"), Loader=Loader)
         assert not list(check.iter_errors(values)), path
     assert list(check.iter_errors(values | {"bogus": 1}))
 

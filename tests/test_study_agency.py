@@ -423,6 +423,7 @@ def test_what_is_refused_before_training(study, write_study, tmp_path, path, val
 
 def test_a_model_that_cannot_carry_agency_is_refused(study, write_study, tmp_path):
     study["subjects"][1] |= {"model": "biogpt-nano", "config": {}}
+    study["cuts"] = [{"method": "magnitude", "amounts": [0.5]}]  # it has no heads to cut
     with pytest.raises(ValueError, match=r"subjects\.1\.agency: subject 'agency': .*registry"):
         run(write_study(study), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resprout.pruning.units_selection import counts_to_keep, keep_counts, keep_units
+from resprout.pruning.amounts import counts_to_keep
+from resprout.pruning.units_selection import keep_counts, keep_units
 
 
 def lists(kept):

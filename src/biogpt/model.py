@@ -1,14 +1,19 @@
 """`python -m biogpt.model`: the architecture's self-test, as in the published guide."""
 
-import torch
-
-from resprout.models.biogpt import BioGPTConfig
-from resprout.models.description import breakdown_lines, layout_lines, parameter_total
-from resprout.models.sizes import build
+from resprout.cli.comparison_parser import Parser, parse
 
 
 def main() -> None:
     """Print layout, feedback and parameters of the published model, and run it forward once."""
+    parse(Parser(prog="python -m biogpt.model", description=main.__doc__, allow_abbrev=False))
+
+    # Only now, for they take seconds.
+    import torch
+
+    from resprout.models.biogpt import BioGPTConfig
+    from resprout.models.description import breakdown_lines, layout_lines, parameter_total
+    from resprout.models.sizes import build
+
     config = BioGPTConfig()
     model = build(config, seed=0).eval()
     print("\n".join([*layout_lines(config), "", *breakdown_lines(model), ""]))

@@ -1,28 +1,19 @@
 """SIGKILL and SIGTERM at fifty random moments: nothing finished is lost, results are the same."""
 
-import hashlib
-import json
-
 import pytest
 import yaml
-from harness import Command, hurt_often, moments, nothing_is_half
-from safetensors.torch import load_file
-
-from clocks import untimed
+from harness import (
+    Command,
+    digests,
+    figures,
+    hurt_often,
+    moments,
+    nothing_is_half,
+    points,
+    same_weights,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-
-
-def digests(folder, names):
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-
-
-def points(folder):
-    return {p.name: p.read_bytes() for p in (folder / "points").glob("*.json")}
-
-
-def figures(folder):
-    return {name: untimed(json.loads(text)) for name, text in points(folder).items()}
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -80,10 +71,8 @@ def test_train(tokens, tmp_path):
     undisturbed.whole()
     hurt_often(hurt, tmp_path / "hurt", undisturbed.seconds, 12, seed=11)
     hurt.whole()
-    left, right = (load_file(tmp_path / run / "final" / "model.safetensors")
-                   for run in ("whole", "hurt"))  # fmt: skip
-    assert left.keys() == right.keys()
-    assert all((left[name] == right[name]).all() for name in left)
+    left, right = (tmp_path / run / "final" / "model.safetensors" for run in ("whole", "hurt"))
+    assert same_weights(left, right)
 
 
 def test_prune_and_recover(tokens, tmp_path):

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resprout.cli.app import check_here
 from resprout.cli.comparison_parser import parse, parser
 from resprout.cli.comparison_run import run_comparison
 from resprout.cli.mistakes import in_one_line
@@ -65,9 +66,8 @@ def cpu_test(arguments: list[str] | None = None, script: str | None = None) -> i
     model = parse(made, given).model_name or _cached_or_grown()
     grown = model.endswith("-nano")
     if grown and "OMP_NUM_THREADS" not in os.environ:
-        import torch
-
-        torch.set_num_threads(1)  # small products gain little by threads, and lose much when busy
+        # Small products gain little by threads, and lose much when busy; read by torch later.
+        os.environ["OMP_NUM_THREADS"] = "1"
     made.set_defaults(
         model_name=model,
         adapt_steps="20" if grown else "2",
@@ -77,7 +77,7 @@ def cpu_test(arguments: list[str] | None = None, script: str | None = None) -> i
 
 
 def _cached_or_grown() -> str:
-    from resprout.study.comparison_model import OFFLINE, is_cached
+    from resprout.study.comparison_early import OFFLINE, is_cached
 
     return "gpt2" if is_cached("gpt2") else OFFLINE
 
@@ -115,6 +115,11 @@ def _compare(found: Namespace, given: list[str], effort: str | None) -> int:
     from resprout.study.comparison_flags import read_flags
 
     flags = read_flags(vars(found))
+
+    from resprout.study.comparison_early import check_early
+
+    check_early(flags)  # before the libraries below, which take seconds
+    check_here(flags.device)
 
     from resprout.models.quiet import quiet_transformers
     from resprout.study.agency_comparison import plan_comparison

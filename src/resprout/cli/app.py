@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.mistakes import in_one_line
+from resprout.cli.interrupts import ends_at_once
+from resprout.cli.memory import OUT_OF_MEMORY, out_of_memory
+from resprout.cli.mistakes import in_one_line, misused
 
 app = typer.Typer(
     name="resprout",
@@ -39,6 +41,17 @@ def same_again() -> str:
     return shlex.join(["resprout", *sys.argv[1:]])
 
 
+def check_here(device: str) -> None:
+    """Refuse a device that this machine has not: torch alone tells, transformers takes seconds.
+
+    Raises:
+        ValueError: naming those that it has.
+    """
+    from resprout.models.device import resolve_device
+
+    resolve_device(device)
+
+
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:0, ...")]
 
 
@@ -57,14 +70,21 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: the command and its options; default those of the process.
     """
     try:
-        code = app(arguments, standalone_mode=False)
+        with ends_at_once(lambda: f"stopped. To continue: {same_again()}"):
+            code = app(arguments, standalone_mode=False)
     except (ValueError, OSError) as error:
         print(f"resprout: error: {in_one_line(error)}", file=sys.stderr)
         code = 2
+    except (KeyboardInterrupt, typer.Abort):  # where a command has nothing better to say
+        print(f"\nstopped. To continue: {same_again()}", file=sys.stderr)
+        code = 130
     except Exception as error:
-        format_message = getattr(error, "format_message", None)  # click's own usage errors
-        if format_message is None:
+        said = misused(error, sys.argv[1:] if arguments is None else arguments)
+        if said is None and out_of_memory(error):
+            print(f"resprout: error: {OUT_OF_MEMORY}", file=sys.stderr)
+            sys.exit(1)
+        if said is None:
             raise
-        print(f"resprout: error: {format_message()}", file=sys.stderr)
+        print(f"resprout: error: {in_one_line(said)}", file=sys.stderr)
         code = getattr(error, "exit_code", 2)
     sys.exit(code or 0)

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from resprout.cli.app import check_here
 from resprout.cli.comparison_parser import Parser, parse, spellings
 from resprout.cli.comparison_run import run_comparison
 from resprout.cli.mistakes import in_one_line
@@ -91,6 +92,7 @@ def _compare(found: Namespace, given: list[str]) -> int:
         seed=found.seed,
     )
     check_request(request)  # before the libraries below, which take seconds
+    check_here(request.device)
 
     from resprout.models.quiet import quiet_transformers
     from resprout.study.published_comparison import plan_comparison

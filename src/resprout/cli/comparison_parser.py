@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
+from resprout.cli.mistakes import in_one_line
 from resprout.hints import did_you_mean
 
 DEFAULTS = {
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and leave with 2."""
-        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        print(f"{self.prog}: error: {in_one_line(message)}", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -87,8 +88,8 @@ def spellings(flag: str) -> list[str]:
     return list(dict.fromkeys([f"--{flag}", f"--{flag.replace('_', '-')}"]))
 
 
-def parse(made: Parser, arguments: list[str]) -> argparse.Namespace:
-    """Parse; an unknown flag is refused with the nearest known one."""
+def parse(made: Parser, arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse (default the process's own); an unknown flag is refused with the nearest known one."""
     found, unknown = made.parse_known_args(arguments)
     if unknown:
         flag = unknown[0].partition("=")[0]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resprout.cli.app import Device, app, option, same_again, tell, unset
+from resprout.cli.app import Device, app, check_here, option, same_again, tell, unset
 
 
 # Not given = None, where the default stands with the measure.
@@ -113,6 +113,11 @@ def evaluate(
     given = dict(locals())
     given.pop("asked_of")
     asked = asked_of(given)
+
+    from resprout.study.evaluation_asked import check_asked
+
+    check_asked(asked)  # before the libraries below, which take seconds
+    check_here(device)
 
     from resprout.study.evaluation_plan import plan_evaluation
 

@@ -7,7 +7,7 @@ from resprout.cli.generate import refuse_missing
 from resprout.measure.names import read_measures
 
 if TYPE_CHECKING:
-    from resprout.study.evaluation_plan import Asked
+    from resprout.study.evaluation_asked import Asked
 
 _WORKLOADS = ("batches", "prompt_tokens", "new_tokens", "repeats", "warmup", "compile")
 # Which options belong to which measure.
@@ -43,12 +43,12 @@ def asked_of(given: dict[str, Any]) -> "Asked":
     for model in given["models"]:
         refuse_missing(model)
 
-    from resprout.measure.energy import EnergyOptions
-    from resprout.measure.held_out_loss import LossOptions
-    from resprout.measure.speed import SpeedOptions
-    from resprout.measure.text import TextOptions
+    from resprout.measure.energy.options import EnergyOptions
+    from resprout.measure.loss_options import LossOptions
+    from resprout.measure.speed.options import SpeedOptions
+    from resprout.measure.text.options import TextOptions
     from resprout.measure.text.prompts import prompt_set, read_prompts
-    from resprout.study.evaluation_plan import Asked
+    from resprout.study.evaluation_asked import Asked
 
     def taken(*names: str) -> dict[str, Any]:
         """Those that were given, out of the rest."""

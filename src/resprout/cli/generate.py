@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resprout.cli.app import Device, app, option, tell
+from resprout.cli.app import Device, app, check_here, option, tell
+from resprout.cli.mistakes import in_one_line
 
 if TYPE_CHECKING:
     from resprout.models.generation import Writer
@@ -69,9 +70,8 @@ def generate(
         if prompt == "":
             raise ValueError("prompt: got '', allowed is text of one token or more")
 
-        from resprout.models.device import resolve_device
-
-        resolve_device(device)  # torch alone tells; transformers takes seconds
+        _check(model, tokenizer, revision, device, dtype)
+        check_here(device)
 
         from resprout.models.generation import Writer
 
@@ -83,6 +83,19 @@ def generate(
         else:
             writer.load()  # before the first question, not after it
             _converse(writer, sampling)
+
+
+def _check(
+    model: str, tokenizer: str | None, revision: str | None, device: str, dtype: str
+) -> None:
+    """Refuse what names tell, before the libraries that take seconds."""
+    from resprout.models.by_name import check_device, check_dtype, check_tokenizer
+    from resprout.models.names import check_subject
+
+    check_device(device)
+    check_dtype(dtype)
+    check_subject(model, revision)
+    check_tokenizer(model, tokenizer, revision)
 
 
 def refuse_missing(model: str) -> None:
@@ -122,7 +135,7 @@ def _converse(writer: "Writer", sampling: "Sampling") -> None:
         try:
             _continue(writer, prompt, sampling)
         except ValueError as error:
-            print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"resprout: error: {in_one_line(error)}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             if not terminal:
                 raise

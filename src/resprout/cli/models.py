@@ -24,6 +24,18 @@ def describe(
     ] = None,
 ) -> None:
     """Show what a model is made of and what it takes to train, without loading its weights."""
+    from resprout.models.by_name import check_length
+    from resprout.models.names import check_subject
+    from resprout.refusals import check_whole
+
+    for what, count in (("devices", devices), ("batch_size", batch_size)):
+        check_whole(what, count, 1, 2**20)
+    check_subject(name, revision)
+    if block_size is not None:
+        check_whole("block_size", block_size, 1, 2**24)
+        check_length("block_size", block_size, name, revision)
+
+    # Only now, for they take seconds.
     from resprout.models.biogpt import BioGPTForCausalLM
     from resprout.models.description import (
         breakdown_lines,
@@ -69,6 +81,10 @@ def convert(
     revision: Annotated[str | None, typer.Option(help="of a Hub model")] = None,
 ) -> None:
     """Turn a published BioGPT checkpoint into a Hugging Face folder, or the other way round."""
+    from resprout.models.convert_asked import check_conversion
+
+    check_conversion(source, out, tokenizer, revision)  # before torch, which takes seconds
+
     from resprout.models.convert import convert as convert_model
 
     for line in convert_model(source, out, tokenizer, revision):

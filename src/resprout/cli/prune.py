@@ -107,10 +107,15 @@ def prune(
     """Cut a model, let it recover if asked to, and save it; a recovery that was killed goes on."""
     given = dict(locals())
 
-    from resprout.study.cut_plan import Asked, plan_cut
+    from resprout.study.cut_asked import Asked, check_asked
+
+    asked = Asked(**given)
+    check_asked(asked)  # before anything is imported that takes seconds
+
+    from resprout.study.cut_plan import plan_cut
     from resprout.study.single_cut import carry_out
 
-    plan = plan_cut(Asked(**given), tell)
+    plan = plan_cut(asked, tell)
 
     from torch import OutOfMemoryError
 

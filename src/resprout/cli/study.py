@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resprout.cli.app import Device, app, same_again
+from resprout.cli.app import Device, app, check_here, same_again
 from resprout.cli.engine_options import Address, Cpus, EngineName, Gpus, MemoryGb, Workers
 
 
@@ -37,11 +37,18 @@ def run(
     options = EngineOptions(engine, workers, address, cpus, gpus, memory_gb)
     options.check_cluster()
 
+    from resprout.study.early import check_early
+
+    folder = Path("runs") / spec.study if out is None else out
+    check_early(spec, folder, device, options.name == "ray")
+    if options.name != "ray":
+        check_here(device)
+
+    # Only now, for it takes seconds.
     from resprout.study.engines.starting import study_device
 
     place = study_device(device, spec, options)
 
-    folder = out or Path("runs") / spec.study
     if only_look:
         from resprout.cli.dry_run import dry_run_lines
         from resprout.study.dry_run import dry_run
@@ -95,6 +102,16 @@ def curves(
     ] = Path("curves.png"),
 ) -> None:
     """Draw the losses of training runs, finished or not, into one chart."""
+    from resprout.files import unwritable
+
+    for folder in runs:
+        if [other.resolve() for other in runs].count(folder.resolve()) > 1:
+            raise ValueError(f"runs: {str(folder)!r} is given twice, allowed is each once")
+    if not out.name:
+        raise ValueError(f"out: got {str(out)!r}, allowed is the name of a picture")
+    if (blocked := unwritable(out.parent)) is not None:
+        raise ValueError(f"out: {str(out)!r} cannot be written, because of {str(blocked)!r}")
+
     from resprout.report.charts import save
     from resprout.report.training import read_training, training_curves
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.app import app, unset
+from resprout.cli.app import app, check_here, unset
+from resprout.cli.mistakes import in_one_line
 
 
 # Not given = None, so that the defaults stand in one place (`train.request`), which help must not
@@ -146,7 +147,7 @@ def train(
             raise
         raise typer.Exit(2) from None  # of several processes the first one tells
     except (FloatingPointError, MemoryError, OSError) as error:
-        print(f"resprout: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"resprout: error: {in_one_line(str(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         notice("\nstopped; the last checkpoint is kept. To continue, give the same command again")
@@ -159,6 +160,11 @@ def _train(given: dict[str, Any], say: Any, notice: Any) -> None:
     given |= {"report_to": tuple(given.get("report_to", ()))}
     given = {"data_dir": Path("data"), "out_dir": Path("checkpoints")} | given
     request = read_request(given)
+
+    from resprout.train.early import check_early
+
+    check_early(request)  # before the libraries below, which take seconds
+    check_here(request.device)
 
     from resprout.train.pretraining import pretrain
 

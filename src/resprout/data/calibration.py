@@ -23,13 +23,12 @@ from resprout.data.listing import Files
 from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS
 from resprout.data.sources import find_source, refuse_unreadable
 from resprout.data.tokens import TokenSet
+from resprout.data.windows import SAMPLES, WINDOW_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 AnyTokenizer: TypeAlias = "PreTrainedTokenizerBase | Tokenizer | None"
-SAMPLES = 128
-WINDOW_TOKENS = 512
 # Windows drawn from a few times their own text are spread over many documents, at little cost.
 READ_TIMES = 4
 PREPARED = "train.bin"

@@ -1,6 +1,7 @@
 """Held-out text in a model's own tokens, document by document: what a loss is measured on."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,17 +71,41 @@ class HeldOut:
         return hashlib.sha256(self.stream.astype("<i8").tobytes()).hexdigest()[:16]
 
 
-def check_held_out(source: str | Path, text_field: str = DEFAULT_FIELD) -> None:
-    """Refuse what is not there, before anything is read.
+def check_held_out(
+    source: str | Path, text_field: str = DEFAULT_FIELD, share: float | None = None
+) -> None:
+    """Refuse what is not there or not whole, before all of it is read.
 
     Raises:
-        ValueError: no such source.
+        ValueError: no such source, or nothing of it is held out.
     """
-    if not (Path(source) / MANIFEST).is_file():
-        try:
-            find_source(str(source), text_field).check()
-        except ValueError as error:
-            raise _named(error) from error
+    if (Path(source) / MANIFEST).is_file():
+        TokenSet.open(Path(source), checked=True)  # sizes alone; digests when it is read
+        return
+    try:
+        found = find_source(str(source), text_field)
+        found.check()
+    except ValueError as error:
+        raise _named(error) from error
+    if str(source) not in SHARES and os.path.lexists(source):
+        next(_documents(str(source), share, text_field))
+
+
+def check_share(source: str | Path, share: float | None) -> None:
+    """Refuse a share that is none, or that a source cannot be divided by.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if share is None:
+        return
+    if not 0 < share <= 1:
+        raise ValueError(f"held_out: got {share}, allowed is above 0 and up to 1")
+    if (Path(source) / MANIFEST).is_file():
+        raise ValueError(
+            f"held_out: got {share}, not allowed with the prepared folder {str(source)!r}, "
+            "which has its own"
+        )
 
 
 def read_held_out(
@@ -104,23 +129,11 @@ def read_held_out(
         ValueError: no such source; text that cannot be read; nothing held out; no tokenizer, or
             another than that of the prepared folder.
     """
-    if share is not None and not 0 < share <= 1:
-        raise ValueError(f"held_out: got {share}, allowed is above 0 and up to 1")
+    check_share(source, share)
     if (Path(source) / MANIFEST).is_file():
-        if share is not None:
-            raise ValueError(
-                f"held_out: got {share}, not allowed with the prepared folder {str(source)!r}, "
-                "which has its own"
-            )
         return of_tokens(TokenSet.open(Path(source)), tokenizer)
     name = str(source)
-    documents = list(
-        _documents(name, SHARES.get(name, 1.0) if share is None else share, text_field)
-    )
-    if not documents:
-        least = f"{MIN_DOCUMENT_CHARACTERS} characters"
-        raise ValueError(f"data: {name!r} has no held-out document of at least {least}")
-    return of_texts(documents, tokenizer, name)
+    return of_texts(list(_documents(name, share, text_field)), tokenizer, name)
 
 
 def of_texts(
@@ -221,9 +234,15 @@ def of_tokens(
     return HeldOut(documents, sizes, words, end, source or str(tokens.path))
 
 
-def _documents(source: str, share: float, text_field: str) -> Iterator[str]:
-    """The texts of a source's held-out documents, whole."""
+def _documents(source: str, asked: float | None, text_field: str) -> Iterator[str]:
+    """The texts of a source's held-out documents, whole.
+
+    Raises:
+        ValueError: there are none.
+    """
+    share = SHARES.get(source, 1.0) if asked is None else asked
     parts: list[str] = []
+    some = False
     try:
         for item in find_source(source, text_field).pieces(None):
             if not isinstance(item, Piece):
@@ -234,9 +253,12 @@ def _documents(source: str, share: float, text_field: str) -> Iterator[str]:
             parts.append(item.text)
             if item.last:
                 yield "".join(parts)
-                parts = []
+                parts, some = [], True
     except ValueError as error:
         raise _named(error) from error
+    if not some:
+        least = f"{MIN_DOCUMENT_CHARACTERS} characters"
+        raise ValueError(f"data: {source!r} has no held-out document of at least {least}")
 
 
 def _named(error: ValueError) -> ValueError:

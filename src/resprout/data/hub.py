@@ -9,10 +9,10 @@ from resprout.data.outage import ConnectionLostError, Trouble, kind_of
 from resprout.data.pieces import Item, Position, Skipped, entered, pieces_of
 from resprout.data.sources import HUB_PREFIX
 from resprout.hints import first_line
+from resprout.models.hub_errors import HUB_TIMEOUT_SECONDS, hub_reason
 
 # As published, tried in this order.
 PILE = ("monology/pile-uncopyrighted", "EleutherAI/pile", "Skylion007/openwebtext")
-HUB_TIMEOUT_SECONDS = 10
 LONGEST_WAIT_SECONDS = 30
 # A Hub that cannot be reached at all before anything was read is given up soon.
 RETRIES_UNREACHABLE = 2
@@ -166,11 +166,17 @@ class Hub:
     def _open(self, chosen: DataSet, rows: int, state: Any) -> Any:
         """The stream, at a row."""
         sha = self._pinned["revision"] if self._pinned else self.revision
-        local, reachable = Path(chosen.name).is_dir(), True
+        local, unreachable = Path(chosen.name).is_dir(), None
         if not local and (self._pinned is None or sha is None):
-            sha, reachable = _ask(chosen.name, self.revision)
+            sha, unreachable = _ask(chosen.name, self.revision)
         self._found = sha
-        stream = _attempt(lambda: open_stream(chosen, self.split, sha, reachable))
+        try:
+            stream = _attempt(lambda: open_stream(chosen, self.split, sha, unreachable is None))
+        except Trouble as trouble:
+            if unreachable is None or trouble.kind != "offline" or trouble.wanted:
+                raise
+            why = f"the Hub cannot be reached: {unreachable}"
+            raise Trouble(trouble.kind, why) from trouble
         self._check_field(stream, chosen)
         if state is not None:
             _attempt(lambda: stream.load_state_dict(state))
@@ -256,16 +262,16 @@ def open_stream(chosen: DataSet, split: str, revision: str | None, reachable: bo
         constants.HF_HUB_OFFLINE = before
 
 
-def _ask(name: str, revision: str | None) -> tuple[str | None, bool]:
-    """(the commit that a revision means, whether the Hub answered)."""
+def _ask(name: str, revision: str | None) -> tuple[str | None, str | None]:
+    """(the commit that a revision means, why the Hub did not answer; None where it did)."""
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha, True
+        return HfApi().dataset_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha, None
     except Exception as error:  # sorted by `kind_of`
         if kind_of(error) == "refused":
-            raise Trouble("refused", first_line(error)) from error
-        return revision, False
+            raise Trouble("refused", hub_reason(error)) from error
+        return revision, hub_reason(error)
 
 
 def _next(stream: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is written beside the tokens: where they come from and what they are."""
+"""What is written beside the tokens: where they come from, what they are, and their digests."""
 
 import hashlib
 from pathlib import Path
@@ -8,11 +8,11 @@ import tokenizers
 
 from resprout.data import tokenizer as bpe
 from resprout.data.encoder import Encoder
-from resprout.data.folder import FORMAT
+from resprout.data.folder import FORMAT, TOKENIZER_FILES
 from resprout.data.pieces import Source
 from resprout.data.request import Request
 from resprout.data.writer import SPLITS, Writer
-from resprout.files import file_sha256
+from resprout.files import file_sha256, sealed
 
 if TYPE_CHECKING:
     from resprout.data.engine import State, Words
@@ -50,7 +50,7 @@ def manifest_of(
             "on": "documents of both splits" if paper else "training documents only",
             "at_most_bytes": request.train_tokenizer_bytes,
         }
-    return {
+    return sealed({
         "format": FORMAT,
         "source": request.source,
         "source_identity": request.text,
@@ -72,4 +72,9 @@ def manifest_of(
         "pieces": state.pieces,
         "versions": {"resprout": __version__, "tokenizers": tokenizers.__version__},
         "request": request.described(),
-    }
+        "tokenizer_files": {
+            path.name: file_sha256(path)
+            for path in sorted(folder / name for name in TOKENIZER_FILES)
+            if path.is_file()
+        },
+    })  # fmt: skip

@@ -81,7 +81,7 @@ def prepare_text(
         raise ValueError(ONE_DOCUMENT.format(source))
     words, named = None, None
     if train_tokenizer is None:
-        name = tokenizer or DEFAULT_TOKENIZER
+        name = DEFAULT_TOKENIZER if tokenizer is None else tokenizer
         loaded = bpe.pretrained(name)
         own = loaded.backend_tokenizer
         if (Path(name) / MANIFEST).is_file() and (Path(name) / bpe.TOKENIZER).is_file():

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from resprout.files import new_file, write_text
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -111,8 +113,10 @@ def save(
         pretrained.save_pretrained(temporary)
         for path in sorted(Path(temporary).iterdir()):
             if path.is_file() and path.name != TOKENIZER:
-                shutil.copyfile(path, folder / path.name)
-    tokenizer.save(str(folder / TOKENIZER))
+                with new_file(folder / path.name) as whole:
+                    shutil.copyfile(path, whole)
+    # Whole or not at all, as a run that is taken up again must be able to trust it.
+    write_text(folder / TOKENIZER, tokenizer.to_str(pretty=True))
 
 
 def pretrained(name: str) -> "PreTrainedTokenizerFast":
@@ -127,12 +131,13 @@ def pretrained(name: str) -> "PreTrainedTokenizerFast":
     if local and not any(Path(name).glob("*token*")):
         raise ValueError(f"tokenizer: the folder {name!r} holds no tokenizer files")
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from transformers import AutoTokenizer
 
     try:
         if not local and not isinstance(try_to_load_from_cache(name, TOKENIZER), str):
             # Asked once: transformers would ask an unreachable Hub many times.
             HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+        from transformers import AutoTokenizer  # only now, for it takes seconds
+
         found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         said = " ".join(str(error).split())[:200] or type(error).__name__

@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from resprout.data import tokenizer as bpe
+from resprout.data.folder import MANIFEST as MANIFEST
+from resprout.data.folder import TOKENIZER_FILES
 from resprout.data.windows import unigram_entropy
 from resprout.data.writer import HEADER_BYTES, ROW_BYTES, SPLITS
-from resprout.files import read_json
+from resprout.files import SEAL, file_sha256, read_json, seal_holds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MANIFEST = "manifest.json"
+DAMAGED = (
+    "is damaged: it is not as it was written (sha256); allowed is whole data, such as "
+    "`resprout prepare --start_over` makes anew"
+)
 
 Tokens = NDArray[np.unsignedinteger]
 
@@ -113,15 +118,23 @@ class TokenSet:
         return found
 
     @classmethod
-    def open(cls, path: Path) -> "TokenSet":
+    def open(cls, path: Path, checked: bool = False) -> "TokenSet":
         """Memory-map a prepared folder.
 
+        All its files are read once and compared with the manifest's sha256, at more than 1 GB/s:
+        a flipped bit is noticed before anything is trained or measured on it. Folders of earlier
+        versions have digests of the tokens (and mostly the indexes), not of the tokenizer's files.
+
+        Args:
+            path: of the folder.
+            checked: this very run has compared the digests; only sizes are looked at.
+
         Raises:
-            ValueError: the folder was not prepared, or a file has not the size the manifest says.
+            ValueError: the folder was not prepared, or a file is not as the manifest says.
         """
         if not (path / MANIFEST).is_file():
             raise ValueError(f"tokens: {str(path)!r} holds no {MANIFEST}; it is not prepared data")
-        manifest = read_json(path / MANIFEST)
+        manifest = read_manifest(path / MANIFEST)
         dtype = np.dtype(manifest["dtype"])
         splits = {}
         for name in SPLITS:
@@ -139,4 +152,48 @@ class TokenSet:
                         f"tokens: {str(index)!r} is missing or not of the size recorded"
                     )
             splits[name] = Split(mapped, entry["bytes"], entry["documents"], index)
+        if not checked:
+            check_digests(path, manifest)
         return cls(path, splits["train"], splits["val"], manifest)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest, as it was written.
+
+    Raises:
+        ValueError: it is not JSON, of something else, or changed since.
+    """
+    manifest = read_json(path)
+    try:
+        np.dtype(manifest["dtype"])
+        whole = all(
+            isinstance(manifest["splits"][name][count], int)
+            for name in SPLITS
+            for count in ("tokens", "bytes", "documents")
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"tokens: {str(path)!r} is no manifest of prepared data") from error
+    if not whole or not seal_holds(manifest):
+        raise ValueError(f"tokens: {str(path)!r} {DAMAGED}")
+    return {name: value for name, value in manifest.items() if name != SEAL}
+
+
+def check_digests(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare all files with the manifest's sha256.
+
+    Raises:
+        ValueError: naming the first that differs.
+    """
+    expected = {
+        name: sha256
+        for name, sha256 in manifest.get("tokenizer_files", {}).items()
+        if name in TOKENIZER_FILES
+    }
+    for split in SPLITS:
+        entry = manifest["splits"][split]
+        kinds = {"sha256": "bin", "index_sha256": "index.npy"}
+        expected |= {f"{split}.{end}": entry[key] for key, end in kinds.items() if key in entry}
+    for name, sha256 in expected.items():
+        file = folder / name
+        if not file.is_file() or file_sha256(file) != sha256:
+            raise ValueError(f"tokens: {str(file)!r} {DAMAGED}")

@@ -7,6 +7,8 @@ every subject predicts the same tokens from the same contexts.
 import numpy as np
 from numpy.typing import NDArray
 
+SAMPLES = 128  # windows of a calibration
+WINDOW_TOKENS = 512  # of each
 _COUNTED_AT_ONCE = 2**24  # tokens
 
 

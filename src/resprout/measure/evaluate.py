@@ -11,13 +11,16 @@ from resprout.data.wikitext import NAME as WIKITEXT
 from resprout.data.wikitext import read_wikitext
 from resprout.measure.energy import EnergyOptions, measure_energy
 from resprout.measure.figure import Measured
-from resprout.measure.held_out_loss import LossOptions, measure_loss
+from resprout.measure.held_out_loss import measure_loss
+from resprout.measure.loss_options import LossOptions
 from resprout.measure.names import read_measures
 from resprout.measure.speed import SpeedOptions, check_speed, measure_speed
-from resprout.measure.tasks.plan import TaskRequest, plan_tasks
+from resprout.measure.tasks.plan import plan_tasks
+from resprout.measure.tasks.request import TaskRequest
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, check_lengths, measure_text
 from resprout.models.tokenizers import check_begin, check_vocabulary
+from resprout.refusals import check_model
 
 _MODEL = "model"
 
@@ -70,6 +73,7 @@ def evaluate(
             malformed, a tokenizer that is not the model's, prompts beyond the context.
         FloatingPointError: a loss or logit is not a number.
     """
+    check_model(model)
     named = tasks if tasks is None or isinstance(tasks, str) else ",".join(tasks)
     wanted = read_measures(measures, named)
     speed, text = speed or SpeedOptions(), text or TextOptions()

@@ -1,7 +1,6 @@
 """The measure `loss`: a whole held-out set, with everything that is made from its nats."""
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,53 +9,14 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from resprout.data.held_out import HeldOut
 from resprout.data.windows import document_windows, evaluation_windows, strided_windows
 from resprout.measure.figure import Measured
-from resprout.measure.loss import EVALUATION_BATCH
 from resprout.measure.loss_figures import loss_details, loss_figures
-from resprout.measure.precision import PRECISIONS, Choice, Precision, choose_precision
+from resprout.measure.loss_options import LossOptions
+from resprout.measure.precision import Choice, choose_precision
 from resprout.measure.scoring import Window, window_nats
 from resprout.measure.statistics import RESAMPLES
 from resprout.models.positions import position_limit
 
 LONGEST_WINDOW = 1024  # default for models that know more positions
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """How a loss is measured.
-
-    Attributes:
-        window: T, inputs of a window; default the model's positions, up to 1,024 (of `wikitext2`
-            all of them, as lm-eval).
-        stride: None = adjoining windows; else windows overlap, each beginning so many tokens after
-            the one before.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where it is faster and the difference below the
-            interval, but fp32 for `wikitext2`, which is to equal lm-eval's figure.
-        batch_windows: at most so many in a forward pass.
-        seed: of the bootstrap.
-
-    Raises:
-        ValueError: naming the field.
-    """
-
-    window: int | None = None
-    stride: int | None = None
-    precision: Precision = "auto"
-    batch_windows: int = EVALUATION_BATCH
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("window", 1), ("stride", 1), ("batch_windows", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: got {value}, allowed is {least} or more")
-        if self.window is not None and self.stride is not None and self.stride > self.window:
-            raise ValueError(
-                f"stride: got {self.stride}, allowed is 1 to the window's {self.window} tokens"
-            )
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision: got {self.precision!r}, allowed are {', '.join(PRECISIONS)}"
-            )
 
 
 def check_loss(config: PreTrainedConfig, options: LossOptions, definition: str | None) -> None:

@@ -10,10 +10,9 @@ from transformers import PreTrainedModel
 
 from resprout.data.tokens import Split
 from resprout.data.windows import evaluation_windows
+from resprout.measure.loss_options import EVALUATION_BATCH
 from resprout.measure.scoring import window_nats
 from resprout.measure.statistics import mean_interval
-
-EVALUATION_BATCH = 16  # windows per forward pass at most
 
 
 def bits_per_byte(nats_per_token: float, tokens_per_byte: float) -> float:

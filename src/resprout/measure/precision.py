@@ -3,18 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from resprout.measure.loss_options import PRECISIONS, Precision
 from resprout.measure.scoring import Window, window_nats
 from resprout.models.device import has_fast_bf16
-
-Precision = Literal["auto", "fp32", "bf16"]
-PRECISIONS = ("auto", "fp32", "bf16")
 
 PROBED = 16  # windows computed in both precisions
 WORTH_SECONDS = 20  # a set that takes no longer in fp32 is measured exactly

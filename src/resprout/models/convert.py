@@ -9,8 +9,10 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from resprout.files import new_folder
 from resprout.hints import first_line
 from resprout.models.biogpt.modeling import BioGPTForCausalLM
-from resprout.models.biogpt.published import SUFFIXES, is_published, write_published
+from resprout.models.biogpt.published import write_published
+from resprout.models.convert_asked import check_conversion
 from resprout.models.description import parameter_total
+from resprout.models.names import CHECKPOINT_SUFFIXES, is_published
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import load
 
@@ -29,15 +31,10 @@ def convert(
     Raises:
         ValueError: `out` exists, `source` cannot be loaded, or it is no BioGPT and `out` is `.pt`.
     """
-    to_checkpoint = out.suffix in SUFFIXES
-    if out.exists() and (to_checkpoint or not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
-            f"out: {str(out)!r} exists; allowed is a new file, or a new or empty folder"
-        )
+    check_conversion(source, out, tokenizer, revision)
+    to_checkpoint = out.suffix in CHECKPOINT_SUFFIXES
     found = None
     if tokenizer is not None:
-        if to_checkpoint:
-            raise ValueError(f"tokenizer: got {tokenizer!r}, a .pt file has no place for one")
         try:
             found = AutoTokenizer.from_pretrained(tokenizer)
         except Exception as error:  # many libraries' errors, all meaning that it cannot be had
@@ -58,14 +55,14 @@ def convert(
 def _write(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, out: Path, source: str
 ) -> None:
-    if out.suffix in SUFFIXES:
+    if out.suffix in CHECKPOINT_SUFFIXES:
         if not isinstance(model, BioGPTForCausalLM):
             raise ValueError(
                 f"out: a .pt file holds a BioGPT, {source!r} is {type(model).__name__}"
             )
         write_published(model, out)
         return
-    with new_folder(out) as folder:
+    with new_folder(out, digests=True) as folder:
         model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from resprout.hints import first_line
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
 from resprout.models.biogpt.layout import branch_total, branch_widths, zone_of
 from resprout.models.cost import count_cost
@@ -22,11 +23,23 @@ CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192)
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model on the meta device: shapes without memory."""
-    with torch.device("meta"):
-        if is_changed(config):
-            return model_class(config)(config)
-        model = AutoModelForCausalLM.from_config(config)
+    """The model on the meta device: shapes without memory.
+
+    Raises:
+        ValueError: its configuration makes no model.
+    """
+    try:
+        with torch.device("meta"):
+            if is_changed(config):
+                return model_class(config)(config)
+            model = AutoModelForCausalLM.from_config(config)
+    except ValueError:
+        raise  # the family's own words
+    except Exception as error:  # whatever a figure that makes no sense comes to
+        raise ValueError(
+            f"model: the configuration of {config.name_or_path!r} ({config.model_type}) makes no "
+            f"model ({first_line(error)})"
+        ) from error
     assert isinstance(model, PreTrainedModel)
     return model
 

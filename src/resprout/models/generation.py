@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from resprout.models.biogpt.published import is_published
 from resprout.models.device import resolve_device
+from resprout.models.names import is_published
 from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.models.sampling import DEFAULT_MAX_TOKENS, Sampling

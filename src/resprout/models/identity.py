@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from resprout.files import file_sha256
-from resprout.models.biogpt.published import is_published
-from resprout.models.sizes import SIZES, configuration
+from resprout.models.names import SIZES, is_published
+from resprout.models.sizes import configuration
 
 
 def shape_identity(config: PreTrainedConfig) -> dict[str, Any]:

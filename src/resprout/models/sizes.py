@@ -19,13 +19,16 @@ from transformers import (
 )
 
 from resprout.models.biogpt import BioGPTConfig
+from resprout.models.by_name import POSITIONS
+from resprout.models.names import CONTROLS as CONTROLS
+from resprout.models.names import SIZES as SIZES
 
-# What the models of a size have in common: vocabulary, layers, positions.
+# What the models of a size have in common, with `POSITIONS`: vocabulary and layers.
 _COMMON: dict[str, dict[str, int]] = {
-    "nano": {"vocab_size": 4096, "num_hidden_layers": 6, "max_position_embeddings": 128},
-    "30m": {"vocab_size": 16384, "num_hidden_layers": 12, "max_position_embeddings": 1024},
-    "294m": {"vocab_size": 50304, "num_hidden_layers": 12, "max_position_embeddings": 1024},
-    "1b": {"vocab_size": 50304, "num_hidden_layers": 14, "max_position_embeddings": 2048},
+    "nano": {"vocab_size": 4096, "num_hidden_layers": 6},
+    "30m": {"vocab_size": 16384, "num_hidden_layers": 12},
+    "294m": {"vocab_size": 50304, "num_hidden_layers": 12},
+    "1b": {"vocab_size": 50304, "num_hidden_layers": 14},
 }
 _BIOGPT_WIDTH = {"nano": 72, "30m": 240, "294m": 768, "1b": 1536}
 # Width, heads, MLP width.
@@ -49,8 +52,6 @@ _GPT2_SHAPE = {
     "294m": (1120, 14, 4480),
     "1b": (2304, 18, 9544),
 }
-CONTROLS = ("gpt-neox", "llama", "gpt2")
-SIZES = tuple(f"{family}-{size}" for family in ("biogpt", *CONTROLS) for size in _COMMON)
 
 
 def control_of(name: str, family: str = "gpt-neox") -> str:
@@ -68,6 +69,7 @@ def configuration(name: str, **changes: Any) -> PreTrainedConfig:
         raise ValueError(f"model: got {name!r}, allowed are {', '.join(SIZES)}")
     family, _, size = name.rpartition("-")
     common: dict[str, Any] = _COMMON[size] | {
+        "max_position_embeddings": POSITIONS[size],
         "bos_token_id": 0,
         "eos_token_id": 0,
         "tie_word_embeddings": False,

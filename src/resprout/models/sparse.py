@@ -70,9 +70,10 @@ def read_sparse(path: Path) -> dict[str, Tensor]:
                 ):
                     tensors[key] = file.get_tensor(key)
             for name, shape in shapes.items():
+                places = _places(file, name, shape)  # checks the size before it is made
                 values = file.get_tensor(name + _VALUES)
-                flat = torch.zeros(math.prod(shape), dtype=values.dtype)
-                flat[_places(file, name, shape)] = values
+                flat = torch.zeros(len(places), dtype=values.dtype)
+                flat[places] = values
                 tensors[name] = flat.view(shape)
     except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged, or not a file of sparse weights ({error})") from error

@@ -20,6 +20,11 @@ def check_device_map(device_map: DeviceMap, device: object) -> None:
     """
     if device is not None:
         raise ValueError(f"device: got {str(device)!r} with a device_map, allowed is one of them")
+    if not isinstance(device_map, str | Mapping):
+        raise ValueError(
+            f"device_map: got {device_map!r}, allowed are {', '.join(NAMED)}, or a mapping of "
+            "modules to devices"
+        )
     if isinstance(device_map, str):
         if device_map not in NAMED:
             raise ValueError(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -17,19 +16,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from resprout.files import read_json
-from resprout.hints import did_you_mean, first_line
-from resprout.models.biogpt.published import SUFFIXES as CHECKPOINT_SUFFIXES
-from resprout.models.biogpt.published import is_published, read_config, read_published
+from resprout.files import check_digests, read_json
+from resprout.hints import first_line
+from resprout.models.biogpt.published import read_config, read_published
 from resprout.models.device import resolve_device
 from resprout.models.hub_errors import gated, hub_reason
 from resprout.models.modeling_cut import class_for, is_changed
-from resprout.models.sizes import SIZES, build, configuration
+from resprout.models.names import MANIFEST, SIZES, check_subject, is_published, not_to_be_had
+from resprout.models.sizes import build, configuration
 from resprout.models.sparse import SPARSE, read_sparse
 from resprout.models.spread import DeviceMap, check_device_map, refuse_offloaded
-
-HUB_TIMEOUT_SECONDS = 10
-MANIFEST = "cut.json"
 
 logger = logging.getLogger(__name__)
 
@@ -45,31 +41,16 @@ def load_configuration(name_or_path: str, revision: str | None = None) -> PreTra
     folder = Path(name_or_path)
     if is_published(folder):
         return read_config(folder)
-    local = os.path.lexists(folder)  # unlike Path.exists, no error for a name that is too long
-    if local and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"subject: {name_or_path!r} is neither a model folder (it has no config.json) nor a "
-            f"checkpoint file ({', '.join(CHECKPOINT_SUFFIXES)})"
-        )
-    if not local and folder.suffix in CHECKPOINT_SUFFIXES:
-        raise ValueError(f"subject: there is no file {name_or_path!r}")
+    check_subject(name_or_path, revision)
+    check_digests(folder, "subject", among=("config.json", MANIFEST))
     try:
-        if not local and not _in_hub_cache(name_or_path, revision):
-            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
-            HfApi().model_info(name_or_path, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         config = AutoConfig.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
-        if said := gated(error, name_or_path):
-            raise ValueError(f"subject: {said}") from error
-        hint = did_you_mean(name_or_path, SIZES)
-        raise ValueError(
-            f"subject: {name_or_path!r} is neither a size ({', '.join(sorted(SIZES))}), nor a "
-            f"local model folder, nor to be had from the Hub ({hub_reason(error)}){hint}"
-        ) from error
+        raise not_to_be_had(name_or_path, error) from error
     assert isinstance(config, PreTrainedConfig)
-    if local:
+    if os.path.lexists(folder):
         _take_sizes(folder, config)
     return config
 
@@ -89,10 +70,6 @@ def _take_sizes(folder: Path, config: PreTrainedConfig) -> None:
         raise ValueError(f"subject: {str(folder)!r} has the {MANIFEST} of another cut")
     if said:
         config.reshaped = said
-
-
-def _in_hub_cache(name: str, revision: str | None) -> bool:
-    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
 
 
 def load(
@@ -191,6 +168,7 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model and what transformers says about its keys."""
     config = load_configuration(name, revision)  # refuses what cannot be had, in one line, at once
+    check_digests(Path(name), "subject")
     sparse = Path(name) / SPARSE
     try:
         options: dict[str, Any] = {"dtype": precision, "output_loading_info": True}
@@ -210,7 +188,8 @@ def _from_pretrained(
     except Exception as error:  # each file format has errors of its own
         if said := gated(error, name):  # where only the configuration was in the cache
             raise ValueError(f"subject: {said}") from error
-        raise ValueError(f"subject: {name!r} cannot be loaded ({first_line(error)})") from error
+        why = first_line(error) if os.path.lexists(name) else hub_reason(error)
+        raise ValueError(f"subject: {name!r} cannot be loaded ({why})") from error
     model, keys = found
     return model, keys
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from resprout.hints import first_line
-from resprout.models.biogpt.published import is_published
+from resprout.models.by_name import check_tokenizer_name
+from resprout.models.names import SIZES, is_published
 from resprout.models.quiet import quiet_transformers
-from resprout.models.sizes import SIZES
-from resprout.models.subject import HUB_TIMEOUT_SECONDS, tokenizer_home
+from resprout.models.subject import tokenizer_home
 
 # What the published program trained with; its checkpoints hold no tokenizer.
 PUBLISHED_TOKENIZER = "EleutherAI/gpt-neox-20b"
@@ -95,13 +94,8 @@ def get_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: it cannot be had.
     """
+    check_tokenizer_name(name, revision)
     try:
-        local = Path(name).exists()
-        if not local and not isinstance(
-            try_to_load_from_cache(name, "tokenizer_config.json", revision=revision), str
-        ):
-            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
-            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had

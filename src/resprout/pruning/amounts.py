@@ -1,6 +1,8 @@
 """How much goes: amounts and patterns, checked. No torch: a study file is read without it."""
 
+import math
 import re
+from collections.abc import Sequence
 from numbers import Real
 from typing import Literal
 
@@ -30,6 +32,44 @@ def check_amount(amount: float) -> None:
     if not 0 <= amount <= 1:
         hint = f"; did you mean {amount / 100:g}?" if 1 < amount <= 100 else ""
         raise ValueError(f"amount: got {amount!r}, allowed is a fraction from 0 to 1{hint}")
+
+
+def check_rate(rate: float) -> None:
+    """Refuse an expansion rate that is none, whatever the model.
+
+    Raises:
+        ValueError: it is no positive number.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
+        raise ValueError(f"expansion_rate: got {rate!r}, allowed is a number above 0, in per cent")
+
+
+def counts_to_keep(
+    counts: Sequence[int], expansion_rate: float, widths: Sequence[int]
+) -> list[int]:
+    """How many neurons of each MLP stay for an expansion rate of 100 * I / D.
+
+    Args:
+        counts: per layer the neurons now, I.
+        expansion_rate: wanted, in per cent: 140 keeps 1.4 D neurons, rounded up, at least 1.
+        widths: per layer the model width, D.
+
+    Raises:
+        ValueError: the rate is no positive number, or above the present one of a layer.
+    """
+    rate = expansion_rate
+    check_rate(rate)
+    kept = []
+    for count, width in zip(counts, widths, strict=True):
+        # 1e-9: a rate such as 110 / 100 * 100 is a hair above the whole number that it means.
+        wanted = max(1, math.ceil(float(rate) / 100 * width - 1e-9))
+        if wanted > count:
+            raise ValueError(
+                f"expansion_rate: got {rate:g} ({wanted} neurons at model width {width}), allowed "
+                f"is at most the present {100 * count / width:g} ({count} neurons)"
+            )
+        kept.append(wanted)
+    return kept
 
 
 def parse_pattern(text: str) -> tuple[int, int]:

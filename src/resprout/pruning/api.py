@@ -6,22 +6,20 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from resprout.data.calibration import (
-    WINDOW_TOKENS,
-    Calibration,
-    as_windows,
-    read_calibration,
-)
+from resprout.data.calibration import Calibration, as_windows, read_calibration
+from resprout.data.windows import WINDOW_TOKENS
 from resprout.models.positions import position_limit
 from resprout.models.spread import refuse_spread
-from resprout.pruning.adapters import HeadUnit, adapter_for
+from resprout.pruning.adapters import adapter_for
 from resprout.pruning.amounts import plural
-from resprout.pruning.cut import Cut
+from resprout.pruning.cut import Cut, check_cut
 from resprout.pruning.cutting import cut_units, cut_weights
 from resprout.pruning.masks import not_empty
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.request import Request, read_request
 from resprout.pruning.statistics import Progress, shortest
 from resprout.pruning.surgery import remove_units
+from resprout.refusals import check_model
 
 
 def _quiet(done: int, total: int) -> None:
@@ -88,6 +86,8 @@ def prune(
         ValueError: an option that is not allowed, a model without such units, weights that are
             NaN, calibration that is missing or of another vocabulary. The model is unchanged then.
     """
+    check_model(model)
+    check_cut(previous, "previous")
     request = read_request(
         model,
         method,
@@ -142,6 +142,8 @@ def remove(model: PreTrainedModel, cut: Cut) -> Cut:
     Raises:
         ValueError: the cut is a removal already, cut no whole unit, or is another model's.
     """
+    check_model(model)
+    check_cut(cut, "cut", needed=True)
     if cut.cut == "remove":
         raise ValueError("cut: its units are removed already")
     if cut.group_kind is None:

@@ -4,19 +4,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from resprout.files import read_json, write_json
+from resprout.files import check_digests, write_json
+from resprout.hints import first_line
+from resprout.models.names import MANIFEST
 from resprout.models.sparse import SPARSE, read_places
-from resprout.models.subject import MANIFEST
 from resprout.pruning.amounts import Kind, plural
+from resprout.pruning.manifest import FORMAT, read_manifest
 from resprout.pruning.masks import zeros
+from resprout.pruning.packing import MisfitError, from_ranges, pack, to_ranges, unpack
 
 MASKS = "cut.safetensors"
-FORMAT = 2
+_AS_WRITTEN = (
+    "method", "unit", "protocol", "requested", "prunable_names", "dead_units", "scope", "cut",
+    "prunable_parameters", "removed", "seed", "head_unit", "calibration", "earlier", "group_kind",
+)  # fmt: skip
 CutKind = Literal["mask", "remove"]
 
 
@@ -182,102 +187,51 @@ class Cut:
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST}")
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"cut: {folder / MANIFEST} is not a manifest of format {FORMAT}")
+        check_digests(folder, "cut", among=(MANIFEST, MASKS, SPARSE))
+        manifest = read_manifest(folder / MANIFEST)
         try:
-            masks: dict[str, Tensor] = {}
-            if shapes := manifest["shapes"]:
-                masks = _masks(folder, shapes)
-            groups = [
-                CutUnits(group["name"], group["count"], from_ranges(group["kept"], group["count"]))
-                for group in manifest["groups"]
-            ]
-            fields = {
-                name: manifest[name]
-                for name in (
-                    "method", "unit", "protocol", "requested", "prunable_names", "dead_units",
-                    "scope", "cut", "prunable_parameters", "removed", "seed", "head_unit",
-                    "calibration", "earlier", "group_kind",
-                )
-            }  # fmt: skip
-            if manifest["cut"] == "remove" and manifest["unit"] == "weight":
-                fields["kept_weights"] = int(manifest["kept"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"cut: {folder / MANIFEST} lacks or garbles {error}") from error
+            masks = _masks(folder, manifest.shapes) if manifest.shapes else {}
         except MisfitError as error:
             raise ValueError(
                 f"cut: {folder / MASKS} does not belong to {folder / MANIFEST}"
             ) from error
+        groups = [
+            CutUnits(group.name, group.count, from_ranges(group.kept, group.count))
+            for group in manifest.groups
+        ]
+        fields: dict[str, Any] = {name: getattr(manifest, name) for name in _AS_WRITTEN}
+        if manifest.cut == "remove" and manifest.unit == "weight":
+            fields["kept_weights"] = manifest.kept
         return cls(masks=masks, groups=groups, **fields)
 
 
 def _masks(folder: Path, shapes: dict[str, list[int]]) -> dict[str, Tensor]:
     """The masks, from their own file or from the sparse weights."""
     if (folder / MASKS).is_file():
-        return unpack(load_file(folder / MASKS), shapes)
+        try:
+            packed = load_file(folder / MASKS)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"cut: {folder / MASKS} is damaged ({first_line(error)})") from error
+        return unpack(packed, shapes)
     if not (folder / SPARSE).is_file():
         raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST} with {MASKS}")
     places = read_places(folder / SPARSE)
+    if shapes.keys() - places.keys():
+        raise MisfitError("masks: other names")
     found = {name: places[name] for name in shapes}
     if any(list(mask.shape) != shapes[name] for name, mask in found.items()):
         raise MisfitError("masks: other shapes")
     return found
 
 
-class MisfitError(ValueError):
-    """Packed masks that have not the size of their shapes."""
-
-
-def pack(masks: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Masks as one bit per weight."""
-    return {
-        name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-        for name, mask in masks.items()
-    }
-
-
-def unpack(packed: dict[str, Tensor], shapes: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Masks of the given shapes from their bits.
+def check_cut(cut: object, option: str = "cut", needed: bool = False) -> None:
+    """Refuse what is no cut; None is one that was not made, unless it is `needed`.
 
     Raises:
-        MisfitError: other names or sizes.
+        ValueError: it is not.
     """
-    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    if {n: -(-size // 8) for n, size in sizes.items()} != {n: p.numel() for n, p in packed.items()}:
-        raise MisfitError("masks: other names or sizes")
-    return {
-        name: torch.from_numpy(
-            np.unpackbits(packed[name].numpy(), count=sizes[name]).astype(bool)
-        ).view(shape)
-        for name, shape in shapes.items()
-    }
-
-
-def to_ranges(indices: Tensor) -> str:
-    """Ascending indices as `0-4,7`, which a person can read."""
-    numbers = indices.tolist()
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
-
-
-def from_ranges(text: str, count: int) -> Tensor:
-    """The way back.
-
-    Raises:
-        ValueError: not ascending indices below `count`.
-    """
-    numbers: list[int] = []
-    for piece in filter(None, text.split(",")):
-        first, _, last = piece.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) >= count:
-            raise ValueError(f"kept: got {piece!r}, allowed are indices below {count}")
-        numbers += range(int(first), int(last or first) + 1)
-    if numbers != sorted(set(numbers)):
-        raise ValueError(f"kept: got {text[:60]!r}, allowed are ascending indices")
-    return torch.tensor(numbers, dtype=torch.long)
+    if isinstance(cut, Cut) or (cut is None and not needed):
+        return
+    raise ValueError(
+        f"{option}: got {type(cut).__name__}, allowed is a Cut, such as resprout.prune returns"
+    )

@@ -124,7 +124,7 @@ def resolve(name: str, scope: str | None = None) -> tuple[Method, str]:
     if said and scope not in (None, said):
         raise ValueError(f"scope: got {scope!r}, but the method {name!r} says {said}")
     wanted = scope or said or found.scopes[0]
-    kind = "N:M" if PATTERN.fullmatch(wanted) else wanted
+    kind = "N:M" if isinstance(wanted, str) and PATTERN.fullmatch(wanted) else wanted
     if kind not in found.scopes or wanted == "N:M":
         allowed = ", ".join(s if s != "N:M" else "a pattern such as 2:4" for s in found.scopes)
         raise ValueError(f"scope: got {wanted!r}, allowed for {found.name} are {allowed}")

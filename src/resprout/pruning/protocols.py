@@ -33,6 +33,6 @@ def protocol(name: str) -> Protocol:
     Raises:
         ValueError: there is none.
     """
-    if name not in PROTOCOLS:
+    if not isinstance(name, str) or name not in PROTOCOLS:
         raise ValueError(f"protocol: got {name!r}, allowed are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

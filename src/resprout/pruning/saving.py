@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from resprout.files import new_folder, write_json
+from resprout.files import check_new, new_folder, write_json, writing
 from resprout.models import (
     modeling_agency,
     modeling_cut,
@@ -17,7 +17,8 @@ from resprout.models import (
 )
 from resprout.models.modeling_cut import is_changed
 from resprout.models.sparse import SPARSE, write_sparse
-from resprout.pruning.cut import Cut
+from resprout.pruning.cut import Cut, check_cut
+from resprout.refusals import check_model
 
 
 def save(
@@ -32,7 +33,8 @@ def save(
 ) -> None:
     """Write a model folder (safetensors) with `cut.json` and the masks beside the weights.
 
-    The folder appears whole or not at all. It loads with `resprout.load`; and with transformers
+    The folder appears whole or not at all, with the digests of its files, by which `resprout.load`
+    notices what a disk or a hand has changed since. It loads with that; and with transformers
     alone, unless layers differ in ways that its configuration cannot say (then `portable`), or
     `sparse`.
 
@@ -48,12 +50,15 @@ def save(
 
     Raises:
         ValueError: `path` exists and is not an empty folder; `sparse` with `portable`.
+        WriteError: it cannot be written, such as on a full disk; nothing stays then.
     """
+    check_model(model)
+    check_cut(cut)
     path = Path(path)
     check_new(path)
     if sparse and portable:
         raise ValueError("portable: not together with sparse, which only Resprout reads")
-    with new_folder(path) as folder:
+    with writing(str(path)), new_folder(path, digests=True, replace=False) as folder:
         if sparse:
             _save_sparse(model, cut, folder)
         elif portable and is_changed(model.config):
@@ -67,16 +72,6 @@ def save(
             cut.save(folder, masks=not sparse, reshaped=reshaped)
         for name, value in (extra(folder) if extra is not None else {}).items():
             write_json(folder / name, value)
-
-
-def check_new(path: Path, option: str = "path") -> None:
-    """Refuse a place where something is. `option`: what the user calls it.
-
-    Raises:
-        ValueError: `path` exists and is not an empty folder.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{option}: {str(path)!r} exists; allowed is a new or an empty folder")
 
 
 def _save_sparse(model: PreTrainedModel, cut: Cut | None, folder: Path) -> None:

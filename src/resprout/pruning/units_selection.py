@@ -8,7 +8,6 @@ same number (the query heads that share a key-value head).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
 import torch
@@ -96,35 +95,6 @@ def keep_counts(
             )
         kept.append(min(count // layer.strata, layer.left))
     return [layer.highest(k) for layer, k in zip(layers, kept, strict=True)]
-
-
-def counts_to_keep(
-    counts: Sequence[int], expansion_rate: float, widths: Sequence[int]
-) -> list[int]:
-    """How many neurons of each MLP stay for an expansion rate of 100 * I / D.
-
-    Args:
-        counts: per layer the neurons now, I.
-        expansion_rate: wanted, in per cent: 140 keeps 1.4 D neurons, rounded up, at least 1.
-        widths: per layer the model width, D.
-
-    Raises:
-        ValueError: the rate is no positive number, or above the present one of a layer.
-    """
-    rate = expansion_rate
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
-        raise ValueError(f"expansion_rate: got {rate!r}, allowed is a number above 0, in per cent")
-    kept = []
-    for count, width in zip(counts, widths, strict=True):
-        # 1e-9: a rate such as 110 / 100 * 100 is a hair above the whole number that it means.
-        wanted = max(1, math.ceil(float(rate) / 100 * width - 1e-9))
-        if wanted > count:
-            raise ValueError(
-                f"expansion_rate: got {rate:g} ({wanted} neurons at model width {width}), allowed "
-                f"is at most the present {100 * count / width:g} ({count} neurons)"
-            )
-        kept.append(wanted)
-    return kept
 
 
 @dataclass

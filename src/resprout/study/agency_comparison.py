@@ -1,25 +1,24 @@
 """The agency comparison as a study: one base, with agency and without, both really cut."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
 from resprout.data import sources
-from resprout.files import read_json
 from resprout.models.device import check_precision, resolve_device
+from resprout.models.names import SIZES
 from resprout.models.positions import position_limit
-from resprout.models.sizes import SIZES, configuration
+from resprout.models.sizes import configuration
+from resprout.study.comparison_early import as_data, check_early, check_new_tokens, study_name
 from resprout.study.comparison_effort import FULL, Effort, held_out_share
 from resprout.study.comparison_flags import METHODS, Flags
 from resprout.study.comparison_model import find_model
 from resprout.study.spec import StudySpec
 
 Notice = Callable[[str], None]
-T = TypeVar("T")
 BASELINE, AGENCY = "baseline", "agency"
 WINDOW_TOKENS = 128
 PROMPT_TOKENS = 32  # of the prompts that are timed
@@ -48,16 +47,16 @@ def plan_comparison(flags: Flags, notice: Notice, effort: Effort = FULL) -> Plan
         ValueError: the model, the device, its precision, a length or the folder is not to be had;
             the message names the flag.
     """
+    check_early(flags)
     device = resolve_device(flags.device)
     precision = best_precision(device) if flags.precision == "auto" else flags.precision
     check_precision(precision, device)
-    _as_data(lambda: sources.check_source(flags.data))
     name = study_name(flags)
-    check_folder(flags, name)
     config = find_model(flags.model_name)
     limit = position_limit(config)
+    check_new_tokens(flags, limit)
     new_tokens = _new_tokens(flags, limit, notice)
-    documents = _as_data(lambda: sources.read_source(flags.data))
+    documents = as_data(lambda: sources.read_source(flags.data))
     grown = flags.model_name in SIZES
     least = effort.held_out_characters if grown else effort.trained_held_out_characters
     for line in remarks(flags):
@@ -111,12 +110,6 @@ def best_precision(device: torch.device) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def study_name(flags: Flags) -> str:
-    """The study's name: each model and method is a study of its own."""
-    model = re.sub(r"[^A-Za-z0-9._-]+", "-", flags.model_name.strip("/")).strip("-.")
-    return f"agency-{flags.pruning_method}-{model[-40:].lstrip('-._')}"
-
-
 def question(flags: Flags) -> str:
     """What the comparison asks, and how both are cut."""
     return (
@@ -146,45 +139,12 @@ def remarks(flags: Flags) -> list[str]:
     return found
 
 
-def check_folder(flags: Flags, name: str) -> None:
-    """Refuse a folder that holds another study.
-
-    Raises:
-        ValueError: it does.
-    """
-    described = flags.output_dir / "study.json"
-    if not described.is_file():
-        return
-    try:
-        other = read_json(described)["study"]
-    except (ValueError, KeyError, TypeError):
-        other = "of an unreadable study.json"
-    if other != name:
-        raise ValueError(
-            f"output_dir: {str(flags.output_dir)!r} holds the study {other!r}, not {name!r}; "
-            "allowed is a folder of its own"
-        )
-
-
-def _as_data(work: Callable[[], T]) -> T:
-    """Work on the source of text, its errors under the flag's name."""
-    try:
-        return work()
-    except ValueError as error:
-        raise ValueError(str(error).replace("source:", "data:", 1)) from error
-
-
 def _new_tokens(flags: Flags, limit: int | None, notice: Notice) -> int:
     if flags.num_tokens is None:
         fitting = min(NEW_TOKENS, limit // 2) if limit is not None else NEW_TOKENS
         if fitting < NEW_TOKENS:
             notice(f"num_tokens: {fitting}, for {flags.model_name} has {limit} positions")
         return fitting
-    if limit is not None and flags.num_tokens >= limit:
-        raise ValueError(
-            f"num_tokens: got {flags.num_tokens}, allowed with a prompt of one token is up to "
-            f"{limit - 1}: {flags.model_name} has {limit} positions"
-        )
     return flags.num_tokens
 
 

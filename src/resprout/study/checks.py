@@ -14,10 +14,8 @@ from resprout.pruning.adapters import adapter_for
 from resprout.pruning.request import read_request
 from resprout.pruning.unit_scores import gates_of
 from resprout.study.adaptation import agency_options
+from resprout.study.early import check_names, check_window
 from resprout.study.spec import StudySpec, SubjectSpec
-
-# What the study's own tokenizer decides.
-_BY_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id")
 
 
 def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
@@ -27,11 +25,6 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
         ValueError: no such model, or a changed field that its configuration has not or refuses.
     """
     if subject.model not in SIZES:
-        if subject.config:
-            raise ValueError(
-                f"config: allowed only for the sizes {', '.join(sorted(SIZES))}; "
-                f"{subject.model!r} is already trained"
-            )
         try:
             return load_configuration(subject.model, subject.revision)
         except ValueError as error:
@@ -40,8 +33,6 @@ def shape_of(subject: SubjectSpec) -> PreTrainedConfig:
     # A family may name a field in its own way, and understand the usual name too.
     known = sorted({*shape.to_dict(), *type(shape).attribute_map})
     for field in subject.config:
-        if field in _BY_TOKENIZER:
-            raise ValueError(f"config.{field}: not allowed, the study's tokenizer decides it")
         if field not in known:
             hint = did_you_mean(field, known)
             raise ValueError(f"config.{field}: {subject.model!r} has no such field{hint}")
@@ -109,34 +100,16 @@ def check_subjects(spec: StudySpec) -> None:
             field that its configuration has not, agency on attention that cannot carry it, a cut
             that has no units or gates in it, or a context shorter than the study's windows.
     """
+    check_names(spec)
     for index, subject in enumerate(spec.subjects):
         where = f"subjects.{index}"
         try:
             config = shape_of(subject)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from error
-        grown = subject.model in SIZES
-        if grown and subject.learning_rate is None:
-            raise ValueError(
-                f"{where}.learning_rate: missing, needed to grow the size {subject.model!r}"
-            )
-        if grown and spec.data.train_tokenizer is None and not spec.data.is_prepared:
-            raise ValueError(
-                f"data.train_tokenizer: missing, needed to grow the size {subject.model!r}"
-            )
-        if not grown and subject.learning_rate is not None:
-            raise ValueError(
-                f"{where}.learning_rate: got {subject.learning_rate}, allowed only for the sizes "
-                f"{', '.join(sorted(SIZES))}; {subject.model!r} is already trained"
-            )
         try:
             model = _with_agency(subject, config)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from error
         _check_cuts(spec, subject, model)
-        limit = position_limit(config)
-        if limit is not None and spec.data.window > limit:
-            raise ValueError(
-                f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "
-                f"of {subject.name!r}"
-            )
+        check_window(spec, subject, position_limit(config))

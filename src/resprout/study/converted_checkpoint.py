@@ -7,7 +7,8 @@ from tokenizers import Tokenizer
 
 from resprout.data.tokens import TokenSet
 from resprout.files import file_sha256, new_folder, read_json, write_json
-from resprout.models.biogpt.published import is_published, read_published
+from resprout.models.biogpt.published import read_published
+from resprout.models.names import is_published
 from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import load_tokenizer
@@ -50,7 +51,7 @@ def model_folder(path: Path, tokens: TokenSet, output_dir: Path, notice: Notice)
     notice(f"{path}: converted to {out}, with the tokenizer of {tokens.path}")
     with quiet_transformers():
         model = read_published(path)
-        with new_folder(out) as folder:
+        with new_folder(out, digests=True) as folder:
             model.save_pretrained(folder)
             limit = position_limit(model.config)
             tokens.transformers_tokenizer(limit).save_pretrained(folder)

@@ -1,83 +1,34 @@
-"""What an evaluation is to be: what the user asked for, checked before weights are read."""
+"""What an evaluation is to be: what the user asked for, compared with the models, not yet read."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from resprout.data.held_out import HeldOut, check_held_out, read_held_out
+from resprout.data.held_out import HeldOut, read_held_out
 from resprout.data.tokenizer import digest
 from resprout.data.wikitext import NAME as WIKITEXT
-from resprout.data.wikitext import check_wikitext, read_wikitext
-from resprout.hints import did_you_mean
-from resprout.measure.energy import EnergyOptions
-from resprout.measure.held_out_loss import LossOptions, check_loss, window_of
-from resprout.measure.names import read_measures
-from resprout.measure.speed import SpeedOptions, check_speed
-from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
-from resprout.measure.text import TextOptions, check_lengths
+from resprout.data.wikitext import read_wikitext
+from resprout.measure.held_out_loss import check_loss, window_of
+from resprout.measure.loss_options import LossOptions
+from resprout.measure.speed import check_speed
+from resprout.measure.tasks.plan import TaskPlan, plan_tasks
+from resprout.measure.text import check_lengths
 from resprout.models.description import skeleton
 from resprout.models.device import resolve_device
+from resprout.models.names import MANIFEST
 from resprout.models.quiet import quiet_transformers
-from resprout.models.subject import MANIFEST, load_configuration, resolve_dtype
+from resprout.models.subject import load_configuration
 from resprout.models.tokenizers import check_begin, check_vocabulary, find_tokenizer
 from resprout.pruning.cut import Cut
+from resprout.study.evaluation_asked import NEED_TOKENIZER, Asked, check_asked
 from resprout.study.evaluation_folder import EvaluationFolder
 
-_NEED_TOKENIZER = {"loss", "tasks", "text"}
-
 Notice = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user asked for.
-
-    Attributes:
-        models: as `resprout.load` takes them.
-        out: the folder.
-        measures: names; None = `tasks` where tasks are named, else all others.
-        against: a model that the others are compared with; it is measured too.
-        data: held-out text of the loss (`read_held_out`), or `wikitext2`.
-        held_out: share of it that is held out.
-        text_field: of JSON lines, Parquet and Hub data sets.
-        tasks: of lm-eval, or `glu13`, `standard`; None = `glu13` where tasks are measured.
-        task_data: a folder with the tasks' rows; None = from the Hub.
-        limit: the first so many items of each task.
-        shots: for all tasks instead of their own.
-        batch_size: rows per forward pass of tasks.
-        name: of the published files; default the first model's.
-        tolerance: of the rule that finds the best level.
-        tokenizer: for models that have none of their own.
-        revision: of Hub models.
-    """
-
-    models: tuple[str, ...]
-    out: Path
-    measures: tuple[str, ...] | None = None
-    against: str | None = None
-    data: str = "stdlib"
-    held_out: float | None = None
-    text_field: str = "text"
-    loss: LossOptions = field(default_factory=LossOptions)
-    tasks: str | None = None
-    task_data: Path | None = None
-    limit: int | None = None
-    shots: int | None = None
-    batch_size: int | None = None
-    speed: SpeedOptions = field(default_factory=SpeedOptions)
-    text: TextOptions = field(default_factory=TextOptions)
-    energy: EnergyOptions = field(default_factory=EnergyOptions)
-    name: str | None = None
-    tolerance: float = 0.05
-    tokenizer: str | None = None
-    revision: str | None = None
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -126,40 +77,13 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
     Raises:
         ValueError: naming the option, the value got and what is allowed.
     """
-    measures = read_measures(asked.measures, asked.tasks)
-    if not asked.models:
-        raise ValueError("models: got none, allowed is one or more")
-    if asked.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", asked.name):
-        raise ValueError(f"name: got {asked.name!r}, allowed are letters, digits, '.', '_' and '-'")
-    if not 0 <= asked.tolerance < 1:
-        raise ValueError(f"tolerance: got {asked.tolerance}, allowed is 0 and below 1")
-    folder = EvaluationFolder(asked.out)
-    folder.check()
-    resolve_dtype(asked.dtype)
+    measures = check_asked(asked)
     device = resolve_device(asked.device)
-    if "loss" in measures:
-        if asked.data == WIKITEXT:
-            check_wikitext(asked.task_data)
-            if asked.held_out is not None:
-                raise ValueError(f"held_out: got {asked.held_out}, {WIKITEXT!r} is taken whole")
-        else:
-            try:
-                check_held_out(asked.data, asked.text_field)
-            except ValueError as error:
-                raise ValueError(f"{error}{did_you_mean(asked.data, [WIKITEXT])}") from error
-    models = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.models]))
+    models = asked.subjects
     configs = {model: load_configuration(model, asked.revision) for model in models}
     tasks = None
     if "tasks" in measures:
-        batch_size = 1 if asked.batch_size is None else asked.batch_size
-        request = TaskRequest(
-            "glu13" if asked.tasks is None else asked.tasks,
-            asked.limit,
-            asked.task_data,
-            batch_size,
-            asked.shots,
-        )
-        tasks = plan_tasks(request)
+        tasks = plan_tasks(asked.task_request)
     if len(models) > 1 and asked.loss.precision == "auto":
         # A paired interval can be narrower than a loss's own: what is compared is exact.
         asked = replace(asked, loss=replace(asked.loss, precision="fp32"))
@@ -172,6 +96,7 @@ def plan_evaluation(asked: Asked, notice: Notice) -> Plan:
         subjects.append(_with_text(asked, subject, measures, texts, device, notice))
     baseline = _baseline(asked, subjects)
     name = asked.name or file_name(subjects[0].name)
+    folder = EvaluationFolder(asked.out)
     return Plan(asked, measures, tuple(subjects), baseline, tasks, device, folder, name)
 
 
@@ -190,10 +115,10 @@ def _subject(
     asked: Asked, model: str, config: PreTrainedConfig, measures: Sequence[str], taken: list[str]
 ) -> Subject:
     tokenizer = None
-    if _NEED_TOKENIZER & set(measures):
+    if NEED_TOKENIZER & set(measures):
         # Quiet: a tokenizer's remarks on its own files are nothing that the user can act on.
         with quiet_transformers():
-            tokenizer = find_tokenizer(model, _tokenizer_of(asked, model), asked.revision)
+            tokenizer = find_tokenizer(model, asked.tokenizer_of(model), asked.revision)
         try:
             check_vocabulary(tokenizer, config)
             if "tasks" in measures:
@@ -210,16 +135,6 @@ def _subject(
         number += 1
         name = f"{base}-{number}"
     return Subject(name, model, config, tokenizer, round(percentage, 6), method, achieved, None)
-
-
-def _tokenizer_of(asked: Asked, model: str) -> str | None:
-    """`--tokenizer` is for models that have none: others come with the one they learned with."""
-    if asked.tokenizer is None:
-        return None
-    folder = Path(model)
-    has_own = folder.is_dir() and any(folder.glob("tokenizer*"))
-    several = asked.against is not None or len(asked.models) > 1
-    return None if several and has_own else asked.tokenizer
 
 
 def _with_text(

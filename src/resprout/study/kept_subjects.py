@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from resprout.files import new_folder, read_json, write_json
+from resprout.files import DIGESTS, first_damage, new_folder, read_json, write_json, writing
 from resprout.models.identity import files_digest
 from resprout.models.subject import load
 from resprout.train.trainer import TrainingResult
@@ -47,7 +47,7 @@ def write_subject(
         result: of its (last) training.
         stages: what each stage of its making took.
     """
-    with new_folder(path) as folder:
+    with writing(str(path)), new_folder(path, digests=True) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         history = {
@@ -72,6 +72,9 @@ def read_subject(path: Path, device: torch.device) -> Grown:
 def is_as_written(path: Path) -> bool:
     """Whether a subject's files are those that were written."""
     try:
+        if (path / DIGESTS).is_file():
+            return first_damage(path) is None
+        # An older one: configuration, weights and tokenizer alone.
         return bool(read_json(path / HISTORY)["weights_sha256"] == files_digest(path))
     except Exception:  # whatever a broken file makes its reader raise
         return False

@@ -1,7 +1,6 @@
 """The measures of one point: each timed as a stage, recorded with its figures or its failure."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,15 +9,17 @@ from transformers import PreTrainedModel
 from resprout.hints import first_line
 from resprout.measure.energy import EnergyOptions, measure_energy
 from resprout.measure.figure import Measured
-from resprout.measure.held_out_loss import LossOptions, measure_loss
+from resprout.measure.held_out_loss import measure_loss
+from resprout.measure.loss_options import LossOptions
 from resprout.measure.speed import SpeedOptions, check_speed, measure_speed
 from resprout.measure.stage import stage
-from resprout.measure.tasks.plan import TaskPlan, TaskRequest, plan_tasks
+from resprout.measure.tasks.plan import TaskPlan, plan_tasks
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, measure_text
 from resprout.models.device import check_precision
 from resprout.models.identity import weights_digest
 from resprout.study.checks import shape_of
+from resprout.study.early import as_field, task_request
 from resprout.study.kept_subjects import Grown
 from resprout.study.points import Point
 from resprout.study.precision import copy_in_precision, in_precision
@@ -39,17 +40,10 @@ def tasks_of(spec: StudySpec) -> TaskPlan | None:
     """
     if "tasks" not in spec.measures or spec.tasks is None:
         return None
-    part = spec.tasks
-    names = part.names if isinstance(part.names, str) else tuple(part.names)
-    folder = Path(part.data) if part.data is not None else None
     try:
-        request = TaskRequest(names, part.limit, folder, part.batch_size or 1, part.shots)
-        return plan_tasks(request)
+        return plan_tasks(task_request(spec.tasks))
     except ValueError as error:
-        # What the command calls `--tasks` and `--task-data` are fields here.
-        option, _, said = str(error).partition(": ")
-        field = {"tasks": "names", "task_data": "data"}.get(option, option)
-        raise ValueError(f"tasks.{field}: {said}") from error
+        raise as_field(error) from error
 
 
 def text_options(text: TextSpec, seed: int, temperature: float) -> TextOptions:

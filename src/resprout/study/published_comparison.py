@@ -14,9 +14,7 @@ from resprout.data.tokens import TokenSet
 from resprout.files import read_json
 from resprout.measure.text.prompts import TWELVE, named_prompts
 from resprout.models.device import resolve_device
-from resprout.models.hub_errors import hub_reason
 from resprout.models.positions import position_limit
-from resprout.models.sizes import SIZES
 from resprout.models.subject import load_configuration
 from resprout.study.converted_checkpoint import model_folder
 from resprout.study.published_request import FINAL, Request, check_request, under_flag
@@ -65,7 +63,11 @@ def plan_comparison(request: Request, notice: Notice) -> Planned:
     check_request(request)
     device = resolve_device(request.device)
     tokens = under_flag("data_dir", lambda: TokenSet.open(request.data_dir))
-    shapes = {"biogpt_ckpt": _biogpt(request.biogpt_ckpt), "pythia": _control(request)}
+    biogpt_name, (control, revision) = str(request.biogpt_ckpt), request.control
+    shapes = {
+        "biogpt_ckpt": under_flag("biogpt_ckpt", lambda: load_configuration(biogpt_name)),
+        "pythia": under_flag("pythia", lambda: load_configuration(control, revision)),
+    }
     _check_vocabularies(tokens, shapes)
     limits = [limit for limit in map(position_limit, shapes.values()) if limit is not None]
     window = min([WINDOW_TOKENS, *limits])
@@ -74,7 +76,6 @@ def plan_comparison(request: Request, notice: Notice) -> Planned:
         notice(f"windows of {window} tokens: no more fit both models")
     if new_tokens < NEW_TOKENS:
         notice(f"texts of {new_tokens} new tokens: no more fit both models with their prompts")
-    control, revision = request.control
     name = control_name(control)
     biogpt = model_folder(request.biogpt_ckpt, tokens, request.output_dir, notice)
     values = {
@@ -131,35 +132,6 @@ def _cut(subject: str, amounts: tuple[float, ...]) -> dict[str, Any]:
         "dead_threshold": DEAD_THRESHOLD,
         "subjects": [subject],
     }
-
-
-def _biogpt(path: Path) -> PreTrainedConfig:
-    config = under_flag("biogpt_ckpt", lambda: load_configuration(str(path)))
-    if config.model_type != "dendritic_biogpt":
-        raise ValueError(
-            f"biogpt_ckpt: {str(path)!r} is of the family {config.model_type!r}, allowed is a "
-            "BioGPT; other models are given as --pythia"
-        )
-    return config
-
-
-def _control(request: Request) -> PreTrainedConfig:
-    name, revision = request.control
-    if name in SIZES:
-        raise ValueError(
-            f"pythia: got the size {name!r}, which is not trained; allowed is a Hub id or a model "
-            f"folder, such as what `python -m biogpt.train --model {name}` writes"
-        )
-    if revision is None:
-        return under_flag("pythia", lambda: load_configuration(name))
-    try:
-        return load_configuration(name, revision)
-    except ValueError as error:
-        raise ValueError(
-            f"pythia: {name!r} at {revision!r} is not to be had from the Hub "
-            f"({hub_reason(error.__cause__ or error)}); allowed is also the folder of a model: "
-            "--pythia FOLDER"
-        ) from error
 
 
 def _check_vocabularies(tokens: TokenSet, shapes: dict[str, PreTrainedConfig]) -> None:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from resprout.data.tokens import MANIFEST
+from resprout.data.tokens import MANIFEST, TokenSet
 from resprout.files import unwritable
+from resprout.models.by_name import check_device
+from resprout.models.hub_errors import hub_reason
+from resprout.models.names import SIZES, check_subject, plain_configuration
 
 T = TypeVar("T")
 
@@ -90,6 +93,41 @@ def check_request(request: Request) -> None:
         raise ValueError(
             f"output_dir: {str(blocked)!r} cannot be written; allowed is a folder that can"
         )
+    check_device(request.device)
+    # Digests are compared later, when the tokens are read.
+    under_flag("data_dir", lambda: TokenSet.open(request.data_dir, checked=True))
+    _check_biogpt(str(request.biogpt_ckpt))
+    _check_control(request)
+
+
+def _check_biogpt(path: str) -> None:
+    under_flag("biogpt_ckpt", lambda: check_subject(path))
+    family = (plain_configuration(path) or {}).get("model_type")
+    if family != "dendritic_biogpt":
+        raise ValueError(
+            f"biogpt_ckpt: {path!r} is of the family {family!r}, allowed is a BioGPT; other models "
+            "are given as --pythia"
+        )
+
+
+def _check_control(request: Request) -> None:
+    name, revision = request.control
+    if name in SIZES:
+        raise ValueError(
+            f"pythia: got the size {name!r}, which is not trained; allowed is a Hub id or a model "
+            f"folder, such as what `python -m biogpt.train --model {name}` writes"
+        )
+    if revision is None:
+        under_flag("pythia", lambda: check_subject(name))
+        return
+    try:
+        check_subject(name, revision)
+    except ValueError as error:
+        raise ValueError(
+            f"pythia: {name!r} at {revision!r} is not to be had from the Hub "
+            f"({hub_reason(error.__cause__ or error)}); allowed is also the folder of a model: "
+            "--pythia FOLDER"
+        ) from error
 
 
 def under_flag(flag: str, work: Callable[[], T]) -> T:

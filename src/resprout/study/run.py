@@ -53,7 +53,7 @@ def run_study(
     check_subjects(spec)
     with Runner(spec, folder, device, notice, engine or EngineOptions()) as runner:
         tasks = runner.check()
-        store = Store(folder)
+        store = Store(folder, notice)
         store.check_writable(spec.study)
         with store.locked(), quiet_transformers():
             subjects = Subjects(spec, folder, device, notice)

@@ -1,12 +1,10 @@
 """A study as its YAML file declares it, checked whole before anything is done."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resprout.hints import did_you_mean
 from resprout.pruning.protocols import ProtocolName
@@ -25,6 +23,7 @@ from resprout.study.spec_measures import (
 )
 from resprout.study.spec_resources import ResourcesSpec
 from resprout.study.spec_subjects import AgencySpec, Name, SubjectSpec
+from resprout.study.spec_yaml import MOST_BYTES, read_yaml
 from resprout.train.options import SharedTraining, TrainingOptions
 
 __all__ = ["AgencySpec", "CutSpec", "StudySpec", "SubjectSpec", "read_spec"]
@@ -75,6 +74,14 @@ class StudySpec(Part):
         default=None, description="what one point is given while it is worked"
     )
 
+    @field_validator("recovery", "adaptation", mode="before")
+    @classmethod
+    def _no_steps_need_no_rate(cls, value: Any) -> Any:
+        """No training is written `{steps: 0}`: nothing is learned, at whatever rate."""
+        if isinstance(value, dict) and value.get("steps") == 0 and "learning_rate" not in value:
+            return value | {"learning_rate": NO_RECOVERY.learning_rate}
+        return value
+
     @model_validator(mode="after")
     def _parts_agree(self) -> "StudySpec":
         names = [subject.name for subject in self.subjects]
@@ -84,6 +91,8 @@ class StudySpec(Part):
             raise ValueError(f"protocol: got {self.protocol}, allowed is each once")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, allowed is each seed once")
+        if len(set(self.measures)) != len(self.measures):
+            raise ValueError(f"measures: got {self.measures}, allowed is each measure once")
         if "loss" not in self.measures:
             raise ValueError("measures: needs 'loss', from which every comparison is made")
         for needed in ("text", "tasks"):
@@ -147,31 +156,6 @@ class StudySpec(Part):
         return TrainingOptions(**shared, learning_rate=subject.learning_rate)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 4e-3 as a number and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1, which PyYAML reads, wants a point in every float; 1.2 and people write 4e-3.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
 def read_spec(path: str | Path) -> StudySpec:
     """Read and check a study file.
 
@@ -182,24 +166,20 @@ def read_spec(path: str | Path) -> StudySpec:
     if not path.is_file():
         raise ValueError(f"study: {str(path)!r} is not a file")
     try:
-        values = yaml.load(path.read_text("utf-8"), Loader=_Loader)
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ValueError(f"{path}: got {size:,} bytes, allowed is at most {MOST_BYTES:,}")
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({_where(error)})") from error
-    except (RecursionError, ValueError) as error:  # too deep; a number that is none, by its tag
-        raise ValueError(f"{path}: not valid YAML ({str(error) or 'nested too deep'})") from error
+    try:
+        values = read_yaml(text)
+    except ValueError as error:  # a number that is none, by its tag, too
+        raise ValueError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: got {shown(values)}, allowed is a mapping of a study's fields")
     try:
         return StudySpec.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{path}: {one_line(error, StudySpec)}") from error
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -7,6 +7,7 @@ from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from resprout.pruning.amounts import check_amount, parse_pattern
 from resprout.pruning.methods import METHODS, resolve
 from resprout.pruning.methods import method as method_named
+from resprout.pruning.options import read_options
 from resprout.study.spec_measures import Count, Part
 from resprout.study.spec_subjects import Name
 
@@ -89,6 +90,11 @@ class CutSpec(Part):
                 f"amounts: got {max(self.amounts):g}, allowed is below 1: it would remove every "
                 "head of a layer"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> "CutSpec":
+        read_options(self.method, None if self.pattern else self.amounts[0], **self.options())
         return self
 
     @model_validator(mode="after")

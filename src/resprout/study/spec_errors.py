@@ -1,8 +1,10 @@
 """What is wrong with a study file, in one line."""
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from resprout.hints import did_you_mean
 from resprout.study.spec_measures import ONE_OR_SEVERAL
@@ -11,7 +13,8 @@ from resprout.study.spec_measures import ONE_OR_SEVERAL
 def one_line(error: ValidationError, shape: type[BaseModel]) -> str:
     """The first problem of a study file, in one line, and how many more there are."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    # A misspelt key is why another is missing.
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     location = tuple(part for part in first["loc"] if part not in ONE_OR_SEVERAL)
     field = ".".join(map(str, location)) or "study"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -24,15 +27,21 @@ def one_line(error: ValidationError, shape: type[BaseModel]) -> str:
             f"allowed are {', '.join(allowed)}{hint}"
         )
     elif kind == "missing":
-        message = f"{field}: missing"
+        told = _field_at(shape, location).description
+        message = f"{field}: missing" + (f" ({told})" if told else "")
     elif kind == "value_error":
         said = str(context.get("error", first["msg"]))
         own_name = f"{first['loc'][-1]}: " if location else ""
-        message = f"{field}: {said.removeprefix(own_name)}" if location else said
+        if location and said.partition(": ")[0] in _keys_at(shape, location):
+            message = f"{field}.{said}"  # of several fields of a part, it names the one
+        else:
+            message = f"{field}: {said.removeprefix(own_name)}" if location else said
     elif kind == "too_short":
         message = f"{field}: got {shown(first['input'])}, allowed is one or more"
     elif kind == "literal_error":
-        message = f"{field}: got {shown(first['input'])}, allowed are {context['expected']}"
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        hint = did_you_mean(str(first["input"]), allowed)
+        message = f"{field}: got {shown(first['input'])}, allowed are {context['expected']}{hint}"
     else:
         wanted = first["msg"].removeprefix("Input should be ")
         message = f"{field}: got {shown(first['input'])}, allowed is {wanted}"
@@ -40,15 +49,34 @@ def one_line(error: ValidationError, shape: type[BaseModel]) -> str:
 
 
 def _keys_at(shape: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the part of a study file at `location` may have."""
-    part: Any = shape
+    """The keys that a study file may have at `location`; none where that is no mapping."""
+    part = _part_at(shape, location)
+    return list(part.model_fields) if part is not None else []
+
+
+def _field_at(shape: type[BaseModel], location: tuple[int | str, ...]) -> FieldInfo:
+    part = _part_at(shape, location[:-1])
+    assert part is not None  # something is missing in it
+    return part.model_fields[str(location[-1])]
+
+
+def _part_at(shape: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    part: type[BaseModel] | None = shape
     for step in location:
         if isinstance(step, int):
             continue
-        annotation = part.model_fields[step].annotation
-        models = [annotation, *getattr(annotation, "__args__", ())]
-        part = next(m for m in models if isinstance(m, type) and issubclass(m, BaseModel))
-    return list(part.model_fields)
+        if part is None or step not in part.model_fields:
+            return None
+        part = _model_in(part.model_fields[step].annotation)
+    return part
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The part that a field holds, by itself, optionally or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = map(_model_in, getattr(annotation, "__args__", ()))
+    return next((found for found in inner if found is not None), None)
 
 
 def shown(value: Any) -> str:

@@ -7,22 +7,30 @@
 import csv
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resprout.files import TEMPORARY, only_one, write_json, write_text
+from resprout.files import TEMPORARY, only_one, sealed, set_aside, write_json, write_text
 from resprout.record import Record, StudyFile, read_checked
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 
+Notice = Callable[[str], None]
+
 
 class Store:
-    """Reads and writes a run's folder."""
+    """Reads and writes a run's folder.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: of the run.
+        notice: told of files that are broken and set aside.
+    """
+
+    def __init__(self, folder: Path, notice: Notice = lambda line: None):
         self.folder = folder
+        self.notice = notice
         self.points = folder / "points"
 
     def check_writable(self, study: str) -> None:
@@ -41,6 +49,10 @@ class Store:
                 f"out: {str(self.folder)!r} cannot be written ({error.strerror}); "
                 "allowed is a folder that can"
             ) from error
+        described = self.folder / "study.json"
+        if described.is_file() and _broken(described):
+            # It is made anew from the study's file; points are told apart by their own names.
+            self.notice(f"{described} is broken; set aside as {set_aside(described).name}")
         self.check_own(study)
 
     def check_own(self, study: str) -> None:
@@ -88,10 +100,10 @@ class Store:
             "points": [point.id for point in points],
             "spec": spec.model_dump(),
         }
-        write_json(self.folder / "study.json", described)
+        write_json(self.folder / "study.json", sealed(described))
 
     def read(self, point: Point) -> dict[str, Any] | None:
-        """The point's record, if it is there, whole and its own; one that is not is set aside."""
+        """The point's record, if it is there, as it was written and its own; else set aside."""
         path = self.points / f"{point.id}.json"
         if not path.is_file():
             return None
@@ -101,7 +113,7 @@ class Store:
             record = {}
         if record.get("id") == point.id:
             return record
-        path.replace(path.with_suffix(".corrupt"))
+        self.notice(f"{path} is broken; set aside as {set_aside(path).name}")
         return None
 
     def finished(self, point: Point) -> bool:
@@ -117,7 +129,7 @@ class Store:
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a finished point, whole."""
-        write_json(self.points / f"{record['id']}.json", record)
+        write_json(self.points / f"{record['id']}.json", sealed(record))
         (self.points / f"{record['id']}.failed.json").unlink(missing_ok=True)
 
     def write_failure(self, point: Point, reason: str, trace: str) -> None:
@@ -137,6 +149,14 @@ class Store:
         """Write `results.csv` and `metadata.json` from the records."""
         write_text(self.folder / "results.csv", results_csv(records))
         write_json(self.folder / "metadata.json", metadata(records))
+
+
+def _broken(described: Path) -> bool:
+    try:
+        read_checked(described, StudyFile)
+    except ValueError:
+        return True
+    return False
 
 
 def failed_measures(record: dict[str, Any]) -> dict[str, str]:

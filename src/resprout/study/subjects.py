@@ -157,6 +157,7 @@ class Subjects(StudyTokens):
                 seed,
                 work,
                 self.device,
+                notice=self.notice,
             )
         tokenizer = for_transformers(tokens.tokenizer(), self._context(model))
         write_subject(path, model, tokenizer, self._base_recipe(subject, seed), result, stages)

@@ -5,43 +5,26 @@ states, its own state), with weights by safetensors alone and a marker, `complet
 last: name, size and sha256 of every file.
 """
 
+import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
-from resprout.files import file_sha256, flush_to_disk, read_json, set_aside, write_json
-from resprout.hints import first_line
+from resprout.files import first_damage, note_digests, set_aside, writing
 
 WEIGHTS = "weights.safetensors"
 COMPLETE = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 Notice = Callable[[str], None]
 
-
-class WriteError(OSError):
-    """What training made cannot be written: a full disk, most often."""
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """The libraries' several errors for a full disk become one.
-
-    Raises:
-        WriteError: naming `what`.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch has only the last
-        raise WriteError(f"{what} cannot be written ({first_line(error)})") from error
+logger = logging.getLogger(__name__)
 
 
 def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
@@ -107,7 +90,7 @@ class KeepCheckpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir)
-        with writing(f"the checkpoint of step {state.global_step}"):
+        with writing(f"the checkpoint of step {state.global_step} in {folder}"):
             mark_complete(folder / f"checkpoint-{state.global_step}")
         complete = sorted(
             (step, path) for step, path in _checkpoints(folder) if (path / COMPLETE).is_file()
@@ -119,16 +102,15 @@ class KeepCheckpoints(TrainerCallback):
 
 def mark_complete(checkpoint: Path) -> None:
     """Bring all of a checkpoint to the disk, then say so."""
-    files = {}
-    for path in sorted(checkpoint.rglob("*")):
-        if path.is_file():
-            flush_to_disk(path)
-            name = path.relative_to(checkpoint).as_posix()
-            files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    write_json(checkpoint / COMPLETE, files)
+    note_digests(checkpoint, COMPLETE)
 
 
-def last_complete(folder: Path, notice: Notice = lambda line: None) -> Path | None:
+def logged(line: str) -> None:
+    """Where a caller gives no other way to be told: a warning in the log, seen on stderr."""
+    logger.warning(line)
+
+
+def last_complete(folder: Path, notice: Notice = logged) -> Path | None:
     """The newest checkpoint whose files are as they were written.
 
     One without its marker was being written (or removed) when the run died, and is removed; one
@@ -138,7 +120,7 @@ def last_complete(folder: Path, notice: Notice = lambda line: None) -> Path | No
         if not (path / COMPLETE).is_file():
             shutil.rmtree(path)
             continue
-        damaged = _first_damage(path)
+        damaged = first_damage(path, COMPLETE)
         if damaged is None:
             return path
         notice(f"{path / damaged} is damaged; set aside as {set_aside(path).name}")
@@ -151,18 +133,3 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return [(int(match[1]), path) for match, path in found if match]
-
-
-def _first_damage(checkpoint: Path) -> str | None:
-    """The first file that is not as its marker says; None where all are."""
-    try:
-        files = read_json(checkpoint / COMPLETE)
-        for name, entry in files.items():
-            path = checkpoint / name
-            if not path.is_file() or path.stat().st_size != entry["bytes"]:
-                return str(name)
-            if file_sha256(path) != entry["sha256"]:
-                return str(name)
-    except (ValueError, AttributeError, KeyError, TypeError):  # whatever a broken marker may hold
-        return COMPLETE
-    return None

@@ -13,21 +13,22 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import TokenSet
+from resprout.files import writing
 from resprout.pruning.api import prune, windows_for
 from resprout.pruning.cut import Cut
-from resprout.pruning.request import Request, read_request
+from resprout.pruning.options import read_options
+from resprout.pruning.request import read_request
 from resprout.train.checkpoints import (
     WEIGHTS,
     last_complete,
     mark_complete,
     read_weights,
     write_weights,
-    writing,
 )
-from resprout.train.gradual import Schedule, check_schedule, check_whole
 from resprout.train.masks import masks_digest
 from resprout.train.processes import process_count
 from resprout.train.recovery import Recovery, check_recovery, recover
+from resprout.train.schedules import Schedule, check_growing, check_growth
 from resprout.train.trainer import TrainingResult
 from resprout.train.work_folder import work_in
 
@@ -142,32 +143,6 @@ def _as_one(cut: Cut, previous: Cut | None) -> Cut:
     return replace(cut, earlier=previous.history() if previous is not None else [])
 
 
-def check_growth(schedule: str, cycles: int, steps: int) -> None:
-    """Refuse a way of growing that is none.
-
-    Raises:
-        ValueError: see `prune_and_recover`.
-    """
-    check_schedule(schedule)
-    check_whole("cycles", cycles, 1)
-    check_whole("steps", steps, cycles if cycles > 1 or schedule != "one-shot" else 0)
-    if cycles > 1 and schedule != "one-shot":
-        raise ValueError(f"cycles: got {cycles} with schedule {schedule!r}, allowed is 1 with it")
-
-
-def check_growing(request: Request) -> None:
-    """Refuse a cut that cannot grow.
-
-    Raises:
-        ValueError: it is of a pattern, which says its amount.
-    """
-    if ":" in request.scope:
-        raise ValueError(
-            f"method: got {request.name!r} with the pattern {request.scope}, whose amount cannot "
-            "grow; allowed is one cycle with the schedule one-shot"
-        )
-
-
 def _prune_options(
     model: PreTrainedModel, method: str, amount: float, options: dict[str, Any], grows: bool
 ) -> tuple[dict[str, Any], str | None]:
@@ -180,13 +155,13 @@ def _prune_options(
         if name in options:
             raise ValueError(f"prune_options: got {name!r}, which is not theirs to say")
     signature(prune).bind(model, method, amount, **options)
-    known = signature(read_request).parameters
+    known = signature(read_options).parameters
     own = {name: value for name, value in options.items() if name in known}
     request = read_request(model, method, amount, **own)
     if request.cut != "mask":
         raise ValueError(f"cut: got {request.cut!r}, allowed is mask; remove the units afterwards")
     if grows:
-        check_growing(request)
+        check_growing(request.name, request.scope)
     tokenizer = options.pop("tokenizer", None)
     windows = windows_for(model, request, options.pop("calibration", None), tokenizer)
     if windows is None:

@@ -1,12 +1,11 @@
 """Distillation: a cut model also learns from the outputs of an uncut one, its teacher."""
 
-import math
-from numbers import Real
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from resprout.train.options import check_distillation
 
 
 class DistillationLoss:
@@ -31,10 +30,7 @@ class DistillationLoss:
     """
 
     def __init__(self, teacher: PreTrainedModel, temperature: float = 2.0, weight: float = 0.5):
-        if not _is_number(temperature) or not temperature > 0:
-            raise ValueError(f"temperature: got {temperature!r}, allowed is a number above 0")
-        if not _is_number(weight) or not 0 <= weight <= 1:
-            raise ValueError(f"distillation_weight: got {weight!r}, allowed is 0 to 1")
+        check_distillation(temperature, weight)
         self.teacher = teacher.eval()
         self.temperature = float(temperature)
         self.weight = float(weight)
@@ -92,7 +88,3 @@ def _check_vocabularies(student: int, teacher: int) -> None:
         raise ValueError(
             f"teacher: has a vocabulary of {teacher}, allowed is the model's own of {student}"
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,18 +1,16 @@
 """Gradual cuts: the amount grows along the first part of a training."""
 
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resprout.hints import did_you_mean
-from resprout.models.subject import MANIFEST
-from resprout.pruning.amounts import check_amount
+from resprout.files import writing
+from resprout.models.names import MANIFEST
 from resprout.pruning.cut import Cut
-from resprout.train.checkpoints import writing
+from resprout.refusals import check_whole
 from resprout.train.masks import (
     MASKS,
     HoldMasks,
@@ -22,37 +20,9 @@ from resprout.train.masks import (
     read_masks,
     write_masks,
 )
+from resprout.train.schedules import amount_at, check_amounts, check_schedule
 
-Schedule = Literal["one-shot", "linear", "cubic"]
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
 _CUTS_OF_A_RAMP = 20
-
-
-def amount_at(schedule: str, start: float, final: float, step: int, steps: int) -> float:
-    """The amount that is to be cut after some steps of a ramp.
-
-    `one-shot`: `final` from the beginning. `linear`: s_t = s_f + (s_i - s_f)(1 - t / n).
-    `cubic`: s_t = s_f + (s_i - s_f)(1 - t / n)^3 (Zhu and Gupta 2017, equation 1, with t_0 = 0 and
-    n here the steps of the whole ramp), fast at first, while there is much to spare.
-
-    Args:
-        schedule: one of `SCHEDULES`.
-        start: s_i, the amount before the ramp, 0 to `final`.
-        final: s_f, the amount from its end on, up to 1.
-        step: t, steps done.
-        steps: n, steps of the ramp.
-
-    Raises:
-        ValueError: an argument is not as said above.
-    """
-    check_schedule(schedule)
-    check_amounts(start, final)
-    check_whole("steps", steps, 1)
-    check_whole("step", step, 0)
-    if schedule == "one-shot" or step >= steps:
-        return float(final)
-    left = 1 - step / steps
-    return float(final + (start - final) * (left if schedule == "linear" else left**3))
 
 
 class GradualMasks(HoldMasks):
@@ -216,27 +186,6 @@ class GradualCut(GradualMasks):
         if (checkpoint / MANIFEST).is_file():
             self.cut = Cut.load(checkpoint)
             self.masks = dict(self.cut.masks)
-
-
-def check_schedule(schedule: str) -> None:
-    """Refuse a schedule that is not one of `SCHEDULES`."""
-    if schedule not in SCHEDULES:
-        hint = did_you_mean(str(schedule), SCHEDULES)
-        raise ValueError(f"schedule: got {schedule!r}, allowed are {', '.join(SCHEDULES)}{hint}")
-
-
-def check_amounts(start: float, final: float) -> None:
-    """Refuse amounts that are no fractions, or shrink."""
-    check_amount(start)
-    check_amount(final)
-    if start > final:
-        raise ValueError(f"amount: got {final}, allowed is at least the {start} cut before")
-
-
-def check_whole(name: str, value: int, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}: got {value!r}, allowed is a whole number from {least}")
 
 
 def _check_same_everywhere(masks: Masks, amount: float) -> None:

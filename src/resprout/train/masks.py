@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import TrainerCallback
 
-from resprout.pruning.cut import pack, unpack
 from resprout.pruning.masks import fill_zero
+from resprout.pruning.packing import pack, unpack
 
 Masks = dict[str, Tensor]
 MASKS = "masks.safetensors"

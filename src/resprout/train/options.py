@@ -1,8 +1,10 @@
 """What a training run is: the numbers that, with model, data and seed, determine its outcome."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from resprout.refusals import is_number
 
 Order = Literal["shuffle", "random"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -50,6 +52,30 @@ class TrainingOptions(SharedTraining):
     def identity(self) -> dict[str, float | str]:
         """What determines the result: all but how often checkpoints are written."""
         return self.model_dump(exclude={"checkpoint_every"})
+
+
+def training_options(**numbers: Any) -> TrainingOptions:
+    """The options of those numbers; those not given have their defaults.
+
+    Raises:
+        ValueError: one that is out of range, in one line.
+    """
+    try:
+        return TrainingOptions(**numbers)
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from error
+
+
+def check_distillation(temperature: float, weight: float) -> None:
+    """Refuse numbers of a distillation that are out of range.
+
+    Raises:
+        ValueError: a temperature that is not above 0, a weight that is not from 0 to 1.
+    """
+    if not is_number(temperature) or not temperature > 0:
+        raise ValueError(f"temperature: got {temperature!r}, allowed is a number above 0")
+    if not is_number(weight) or not 0 <= weight <= 1:
+        raise ValueError(f"distillation_weight: got {weight!r}, allowed is 0 to 1")
 
 
 def one_line(error: ValidationError) -> str:

@@ -13,7 +13,6 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from resprout.data.tokenizer import same_encoding
 from resprout.data.tokens import TokenSet
-from resprout.models.biogpt import BioGPTConfig
 from resprout.models.cost import Cost, count_cost
 from resprout.models.description import parameter_total, skeleton
 from resprout.models.device import available_bytes, has_fast_bf16, resolve_device
@@ -21,8 +20,9 @@ from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.positions import position_limit
 from resprout.models.shapes import training_configuration
-from resprout.models.sizes import SIZES, build
+from resprout.models.sizes import build
 from resprout.models.subject import load, load_configuration, tokenizer_home
+from resprout.train.early import check_block, check_early, check_family, is_new, open_tokens
 from resprout.train.options import TrainingOptions
 from resprout.train.processes import is_first_process, process_count
 from resprout.train.request import TrainRequest
@@ -196,41 +196,24 @@ def make_plan(request: TrainRequest) -> Plan:
     Raises:
         ValueError: naming the option, the value got and what is allowed.
     """
-    tokens = _opened(request.data_dir)
+    check_early(request)
+    tokens = open_tokens(request.data_dir)
     device = resolve_device(request.device)
     check_report_to(request.report_to)
     if request.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError("precision: got 'bf16', this GPU has none; allowed are auto and fp32")
     config, from_weights = _shape(request, tokens)
-    if request.export_pt and not isinstance(config, BioGPTConfig):
-        raise ValueError(
-            f"export_pt: a published checkpoint holds a BioGPT, {request.model!r} is "
-            f"{config.model_type}"
-        )
+    check_family(request, config.model_type)
     limit = position_limit(config)
     block_size = request.block_size or min(limit or LONGEST_BLOCK, LONGEST_BLOCK)
-    if limit is not None and block_size > limit:
-        raise ValueError(
-            f"block_size: got {block_size}, allowed are up to the {limit} positions of "
-            f"{request.model!r}"
-        )
+    check_block(request, limit)
     found = len(tokens.train.tokens)
     if block_size >= found:
         raise ValueError(
             f"block_size: got {block_size}, allowed is less than the {found:,} training tokens of "
             f"{str(request.data_dir)!r}"
         )
-    if len(tokens.val.tokens) < 2:
-        raise ValueError(f"data_dir: {str(request.data_dir)!r} has no two held-out tokens")
     return Plan(request, tokens, config, from_weights, block_size, device)
-
-
-def _opened(data_dir: Path) -> TokenSet:
-    if not data_dir.is_dir():
-        raise ValueError(
-            f"data_dir: got {str(data_dir)!r}, allowed is a folder that `resprout prepare` made"
-        )
-    return TokenSet.open(data_dir)
 
 
 def _shape(request: TrainRequest, tokens: TokenSet) -> tuple[PreTrainedConfig, bool]:
@@ -242,18 +225,12 @@ def _shape(request: TrainRequest, tokens: TokenSet) -> tuple[PreTrainedConfig, b
         "init": request.init,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
-    new = request.model in SIZES or request.model == "gpt2" or request.from_scratch
-    if new:
+    if is_new(request):
         rounded = -(-vocabulary // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         end = int(tokens.manifest["end_of_text"])
         return training_configuration(
             request.model, rounded, request.revision, end_of_text=end, **changes
         ), False
-    for name, value in changes.items():
-        raise ValueError(
-            f"{name}: got {value!r}, but {request.model!r} is a trained model, whose shape is "
-            "given; allowed with --from_scratch"
-        )
     try:
         config = load_configuration(request.model, request.revision)
     except ValueError as error:

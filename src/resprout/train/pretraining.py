@@ -9,14 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from resprout.files import new_folder, write_json
+from resprout.files import WriteError, new_folder, sealed, write_json, writing
 from resprout.measure.stage import stage
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.biogpt.published import write_published
 from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
-from resprout.train.checkpoints import WriteError, writing
 from resprout.train.options import TrainingOptions
 from resprout.train.plan import Plan, make_plan
 from resprout.train.processes import is_first_process
@@ -47,7 +46,7 @@ def pretrain(request: TrainRequest, say: Say, notice: Say) -> None:
         return
     folder = RunFolder(request.out_dir)
     with folder.opened(plan.recipe, request.start_over):
-        done = folder.history()
+        done = folder.history(notice)
         if done is None:
             if request.resume and not folder.checkpoints.exists():
                 notice(f"{request.out_dir} holds no checkpoint to resume: starting anew")
@@ -70,7 +69,8 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
     running = plan.running(notice, keep_work=True)
 
     def keep(log: list[dict[str, Any]]) -> None:
-        write_json(folder.path / HISTORY, _history(plan, log))
+        with writing(str(folder.path / HISTORY)):
+            write_json(folder.path / HISTORY, sealed(_history(plan, log)))
 
     callbacks = [Lines(say, steps=not sys.stdout.isatty()), AfterValidation(keep)]
     if plan.world == 1:  # processes have to save together, and clocks differ
@@ -94,7 +94,7 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
     if is_first_process():
         with writing(str(folder.final)):
             _export(plan, folder, model, result)
-        write_json(folder.path / HISTORY, done)
+            write_json(folder.path / HISTORY, sealed(done))
     return done
 
 
@@ -127,7 +127,7 @@ def _trained(
 
 
 def _export(plan: Plan, folder: RunFolder, model: PreTrainedModel, result: TrainingResult) -> None:
-    with new_folder(folder.final) as final, quiet_transformers():
+    with new_folder(folder.final, digests=True) as final, quiet_transformers():
         model.save_pretrained(final, state_dict=result.state)
         limit = position_limit(model.config)
         plan.tokens.transformers_tokenizer(limit).save_pretrained(final)

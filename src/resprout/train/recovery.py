@@ -10,18 +10,19 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import Tokens, TokenSet
 from resprout.models.positions import position_limit
-from resprout.pruning.cut import Cut
+from resprout.pruning.cut import Cut, check_cut
+from resprout.refusals import check_model, check_one_of, check_seed, check_whole
 from resprout.train.distillation import DistillationLoss
 from resprout.train.gates import check_gates, learning_gates
-from resprout.train.gradual import GradualCut, Schedule, check_schedule, check_whole
+from resprout.train.gradual import GradualCut
 from resprout.train.masks import HoldMasks, masks_digest
-from resprout.train.options import Precision, TrainingOptions, one_line
+from resprout.train.options import Precision, TrainingOptions, training_options
 from resprout.train.running import Running
+from resprout.train.schedules import Schedule, check_schedule
 from resprout.train.trainer import TrainingResult, train
 from resprout.train.work_folder import ids_digest, weights_digest, work_in
 
@@ -163,6 +164,8 @@ def check_recovery(
     Raises:
         ValueError: as `recover`.
     """
+    check_model(model)
+    check_cut(cut)
     opened = TokenSet.open(Path(tokens)) if isinstance(tokens, str | Path) else tokens
     ids = _token_ids(opened)
     rows = int(model.get_input_embeddings().weight.shape[0])
@@ -174,22 +177,17 @@ def check_recovery(
     if low is not None:
         raise ValueError(f"model: has weights in {low}; recovery needs fp32 (load with dtype=None)")
     limit = position_limit(model.config) or 1024
-    if window is not None and not (isinstance(window, int) and 1 <= window <= limit):
-        raise ValueError(f"window: got {window}, allowed is 1 to the model's {limit} positions")
-    check_whole("seed", seed, 0)
-    if precision not in get_args(Precision):
-        allowed = ", ".join(get_args(Precision))
-        raise ValueError(f"precision: got {precision!r}, allowed are {allowed}")
-    try:
-        options = TrainingOptions(
-            steps=steps,
-            batch_windows=batch_windows,
-            learning_rate=learning_rate,
-            warmup_steps=warmup_steps,
-            weight_decay=weight_decay,
-        )
-    except ValidationError as error:
-        raise ValueError(one_line(error)) from error
+    if window is not None and not (type(window) is int and 1 <= window <= limit):
+        raise ValueError(f"window: got {window!r}, allowed is 1 to the model's {limit} positions")
+    check_seed(seed)
+    check_one_of("precision", precision, get_args(Precision))
+    options = training_options(
+        steps=steps,
+        batch_windows=batch_windows,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+    )
     if checkpoint_every is not None:
         check_whole("checkpoint_every", checkpoint_every, 1)
         if work_folder is None:

@@ -29,9 +29,9 @@ class TrainRequest(BaseModel):
     grad_clip: float = Field(default=1.0, gt=0)
     order: Order = "shuffle"
     seed: int = Field(default=0, ge=0, lt=2**32)
-    soma_ffn_expansion: int | float | None = Field(default=None, gt=0)
+    soma_ffn_expansion: float | None = Field(default=None, gt=0)
     n_passes: int | None = Field(default=None, ge=1, le=2)
-    init: str | None = None
+    init: Literal["published", "scaled"] | None = None
     log_interval: int = Field(default=10, ge=1, le=10**9)
     eval_interval: int = Field(default=500, ge=1, le=10**9)
     eval_tokens: int = Field(default=262_144, ge=0, le=10**15)

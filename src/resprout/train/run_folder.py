@@ -5,12 +5,24 @@
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resprout.files import TEMPORARY, only_one, read_json, unwritable, write_json
+from resprout.files import (
+    DIGESTS,
+    SEAL,
+    TEMPORARY,
+    first_damage,
+    only_one,
+    read_json,
+    seal_holds,
+    sealed,
+    set_aside,
+    unwritable,
+    write_json,
+)
 from resprout.train.processes import is_first_process
 
 RECIPE = "run.json"
@@ -31,12 +43,11 @@ class RunFolder:
         self.final = path / FINAL
         self.published = path / PUBLISHED
 
-    def check(self, recipe: dict[str, Any], start_over: bool) -> None:
-        """See that the folder is free, or holds this very run. Writes nothing.
+    def check_free(self) -> None:
+        """See that the folder can be written, and is free or holds a run. Writes nothing.
 
         Raises:
-            ValueError: it holds another run (the message names the first difference), or what is
-                no run's, or cannot be written.
+            ValueError: it holds what is no run's, or cannot be written.
         """
         named = f"out_dir: {str(self.path)!r}"
         if unwritable(self.path):
@@ -50,8 +61,17 @@ class RunFolder:
                     f"{named} holds what is no run's, such as {sorted(foreign)[0]!r}; allowed is "
                     "a new or empty folder, or one with a run to continue"
                 )
-        elif not start_over:
-            told = _difference(recipe, read_json(self.path / RECIPE))
+
+    def check(self, recipe: dict[str, Any], start_over: bool) -> None:
+        """See that the folder is free, or holds this very run. Writes nothing.
+
+        Raises:
+            ValueError: as `check_free`; it holds another run (the message names the first
+                difference).
+        """
+        self.check_free()
+        if (self.path / RECIPE).is_file() and not start_over:
+            told = _difference(recipe, self._recipe())
             if told:
                 raise ValueError(
                     f"{told} in the run that {str(self.path)!r} holds; allowed is the same, "
@@ -77,17 +97,57 @@ class RunFolder:
                 for name in _PRODUCTS:
                     _remove(self.path / name)
             if not (self.path / RECIPE).is_file():
-                write_json(self.path / RECIPE, recipe)
+                write_json(self.path / RECIPE, sealed(recipe))
             yield
 
-    def history(self) -> dict[str, Any] | None:
-        """What a finished run wrote; None for one that is not finished."""
+    def _recipe(self) -> dict[str, Any]:
+        try:
+            found = read_json(self.path / RECIPE)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not seal_holds(found):
+            raise ValueError(
+                f"out_dir: {str(self.path / RECIPE)!r} is damaged, so that nobody knows which run "
+                "this is; allowed is another --out_dir, or --start_over"
+            )
+        found.pop(SEAL, None)
+        return found
+
+    def history(self, notice: Callable[[str], None]) -> dict[str, Any] | None:
+        """What a finished run wrote; None for one that is not finished.
+
+        What is not as it was written is set aside by name; the last checkpoint makes it again.
+
+        Args:
+            notice: told of that.
+        """
         path = self.path / HISTORY
-        found = read_json(path) if path.is_file() else None
-        return found if found and found["finished"] and self.final.is_dir() else None
+        if not path.is_file() or not self.final.is_dir():
+            return None
+        try:
+            found = read_json(path)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "finished" not in found or not seal_holds(found):
+            self._set_aside(path, path, notice)
+            return None
+        if not found["finished"]:
+            return None
+        damaged = first_damage(self.final) if (self.final / DIGESTS).is_file() else None
+        if damaged is not None:
+            self._set_aside(self.final / damaged, self.final, notice)
+            return None
+        return found
+
+    def _set_aside(self, damaged: Path, whole: Path, notice: Callable[[str], None]) -> None:
+        if is_first_process():
+            notice(f"{damaged} is damaged; set aside as {set_aside(whole).name}")
 
     def _is_own(self, path: Path) -> bool:
-        return path.name in (*_PRODUCTS, _LOCK) or path.name.startswith(TEMPORARY)
+        own = (*_PRODUCTS, _LOCK)
+        return path.name in own or path.name.startswith(
+            (TEMPORARY, *(f"{n}.corrupt-" for n in own))
+        )
 
 
 def _difference(new: dict[str, Any], old: dict[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ from resprout.models.quiet import quiet_transformers
 from resprout.models.spread import refuse_spread
 from resprout.pruning.cut import Cut
 from resprout.train.callbacks import Bar, FiniteLosses, LogWhenSaving
-from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete
+from resprout.train.checkpoints import KeepCheckpoints, Notice, last_complete, logged
 from resprout.train.distillation import DistillationLoss
 from resprout.train.gates import GateLoss
 from resprout.train.masks import HoldMasks
@@ -32,7 +32,10 @@ from resprout.train.throughput import Meter
 from resprout.train.validation import Validation
 from resprout.train.window_trainer import WindowDataset, WindowTrainer
 
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+# The last is oneDNN's word for it.
+_OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "could not create a primitive",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def train(
     running: Running | None = None,
     validation: Validation | None = None,
     meter: Meter | None = None,
-    notice: Notice = lambda line: None,
+    notice: Notice = logged,
     loss_function: LossFunction | None = None,
 ) -> TrainingResult:
     """Train in place.
@@ -88,7 +91,7 @@ def train(
         running: how it is run; none of it changes what is learned but for rounding.
         validation: taken every `running.evaluate_every` steps and at the end.
         meter: counts tokens per second.
-        notice: told of checkpoints that are broken.
+        notice: told of checkpoints that are broken; default the log.
         loss_function: (model, inputs (B, T), targets (B, T)) -> scalar, in place of the shared
             loss; validation stays with that.
 

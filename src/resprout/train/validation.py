@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from resprout.data.tokens import Split
 from resprout.data.windows import evaluation_windows
-from resprout.measure.loss import EVALUATION_BATCH, bits_per_byte, window_losses
+from resprout.measure.loss import bits_per_byte, window_losses
+from resprout.measure.loss_options import EVALUATION_BATCH
 
 _LOGITS_BYTES = 2**28  # of one forward pass, so that validation needs less than training
 

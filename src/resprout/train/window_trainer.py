@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, Trainer, TrainerControl
 
 from resprout.data.tokens import Tokens
 from resprout.data.windows import stack, training_starts
+from resprout.files import writing
 from resprout.models.loss import LossFunction, choose_loss, logits_loss
 from resprout.train.callbacks import FiniteLosses
-from resprout.train.checkpoints import WEIGHTS, read_weights, write_weights, writing
+from resprout.train.checkpoints import WEIGHTS, read_weights, write_weights
 from resprout.train.gates import GateLoss
 from resprout.train.throughput import Meter
 from resprout.train.validation import Validation
@@ -129,7 +130,7 @@ class WindowTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         started = time.perf_counter()
-        with writing(f"the checkpoint of step {self.state.global_step}"):
+        with writing(f"the checkpoint of step {self.state.global_step} in {self.args.output_dir}"):
             super()._save_checkpoint(*args, **kwargs)
         if self.meter is not None:
             self.meter.pause(time.perf_counter() - started)

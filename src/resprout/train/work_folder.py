@@ -1,6 +1,7 @@
 """A folder of unfinished work, of one request by one process: resumed by the same, no other's."""
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ import torch
 from torch import nn
 
 from resprout.data.tokens import Tokens
-from resprout.files import only_one, read_json, write_json
+from resprout.files import only_one, read_json, set_aside, write_json
 from resprout.train.processes import is_first_process
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -42,13 +45,25 @@ def work_in(folder: Path, name: str, request: Callable[[], dict[str, Any]]) -> I
 def _claim(place: Path, note: Path, request: dict[str, Any]) -> None:
     if place.exists():
         named = f"work_folder: {str(place)!r}"
-        before = read_json(note) if note.is_file() else None
+        before = _noted(place, note) if note.is_file() else None
+        if not place.exists():
+            return write_json(note, request)
         if not isinstance(before, dict):
             raise ValueError(f"{named} is there but not by us; allowed is a folder without it")
         other = [key for key in request if before.get(key, ...) != request[key]]
         if other:
             raise ValueError(f"{named} is of another request ({other[0]} differs); remove it first")
     write_json(note, request)
+
+
+def _noted(place: Path, note: Path) -> Any:
+    """Of which request a folder is; one whose note is broken is set aside with it."""
+    try:
+        return read_json(note)
+    except ValueError:
+        aside = set_aside(place).name, set_aside(note).name
+        logger.warning("%s is broken; set aside as %s, and its folder as %s", note, *aside[::-1])
+        return None
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -9,39 +9,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from resprout.measure.tasks import harness, kept, local, registry
-from resprout.measure.tasks.names import Wanted, expand
+from resprout.measure.tasks.names import Wanted
+from resprout.measure.tasks.request import TaskRequest, check_request
 
 IFEVAL = "ifeval"
-
-
-@dataclass(frozen=True)
-class TaskRequest:
-    """What to measure.
-
-    Attributes:
-        tasks: `glu13`, `standard` and lm-eval's names, comma-separated or one by one.
-        limit: the first so many items of each task (each subject of mmlu); None for all.
-        task_data: a folder of local files; with it nothing is taken from anywhere else.
-        batch_size: rows per forward pass. 1 gives the figures of lm-eval's command line, which
-            takes 1 too; others differ from it in the last digits and generate faster.
-        shots: examples before each question, for all tasks; None leaves each its own number.
-    """
-
-    tasks: str | tuple[str, ...]
-    limit: int | None = None
-    task_data: Path | None = None
-    batch_size: int = 1
-    shots: int | None = None
-
-    def __post_init__(self) -> None:
-        for option, value in (("limit", self.limit), ("batch_size", self.batch_size)):
-            wrong = isinstance(value, bool) or not isinstance(value, int) or value < 1
-            if wrong and not (option == "limit" and value is None):
-                raise ValueError(
-                    f"{option}: got {value!r}, allowed is a whole number of at least 1"
-                )
-        if self.task_data is not None and not Path(self.task_data).is_dir():
-            raise ValueError(f"task_data: {str(self.task_data)!r} is not a folder")
 
 
 @dataclass(frozen=True)
@@ -70,9 +41,7 @@ def plan_tasks(request: TaskRequest) -> TaskPlan:
         ValueError: in one line: lm-eval is missing, an unknown task, a file of the task data that
             is missing or wrong (file, line, column).
     """
-    version = registry.require_lm_eval()
-    asked = expand(request.tasks, request.shots)
-    registry.check_names(asked)
+    asked = check_request(request)
     with harness.quietly():
         manager = registry.manager([one.name for one in asked])
     wanted = registry.split_up(manager.task_index, asked)
@@ -83,7 +52,7 @@ def plan_tasks(request: TaskRequest) -> TaskPlan:
         with tables_for(wanted, folder):
             for one in wanted:
                 data[one.name] = local.read_task(folder, manager.task_index, one.name, one.shots)
-    return TaskPlan(request, wanted, manager, data, version)
+    return TaskPlan(request, wanted, manager, data, registry.require_lm_eval())
 
 
 def tables_for(wanted: list[Wanted], folder: Path | None) -> ExitStack:

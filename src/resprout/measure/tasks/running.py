@@ -17,12 +17,12 @@ from resprout.measure.tasks import harness, kept, local, results
 from resprout.measure.tasks.names import HEADLINE_RULE, Wanted
 from resprout.measure.tasks.plan import (
     TaskPlan,
-    TaskRequest,
     digests,
     identity,
     plan_tasks,
     tables_for,
 )
+from resprout.measure.tasks.request import TaskRequest
 from resprout.models.tokenizers import check_begin
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resprout.measure.text.lengths import check_lengths
-    from resprout.measure.text.measure import TextOptions, generate_texts, measure_text
+    from resprout.measure.text.measure import generate_texts, measure_text
+    from resprout.measure.text.options import TextOptions
     from resprout.measure.text.prompts import FIVE, TWELVE, prompt_set, read_prompts
     from resprout.measure.text.reference import Reference
     from resprout.measure.text.repetition import distinct_n, repetition_n
@@ -36,7 +37,7 @@ _HOMES = {
     "FIVE": "prompts",
     "TWELVE": "prompts",
     "Reference": "reference",
-    "TextOptions": "measure",
+    "TextOptions": "options",
     "Thresholds": "verdict",
     "check_lengths": "lengths",
     "distinct_n": "repetition",

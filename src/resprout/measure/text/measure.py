@@ -1,9 +1,8 @@
 """The text measure: what a model writes, its figures, and the verdicts on it."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +11,8 @@ from resprout.measure.figure import Measured
 from resprout.measure.text.baseline import Baseline
 from resprout.measure.text.code import code_parses
 from resprout.measure.text.lengths import encode, room
-from resprout.measure.text.prompts import TWELVE, named_prompts
+from resprout.measure.text.options import TextOptions
+from resprout.measure.text.prompts import named_prompts
 from resprout.measure.text.reference import Reference, Scored, same_tokens, score
 from resprout.measure.text.repetition import (
     COMPRESSION_BYTES,
@@ -23,61 +23,14 @@ from resprout.measure.text.repetition import (
     repetition_n,
 )
 from resprout.measure.text.summary import figures_of
-from resprout.measure.text.verdict import Thresholds, judge, of_all
-from resprout.measure.text.writing import BATCH_TEXTS, Text, write
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """How texts are written and judged.
-
-    Attributes:
-        prompts: category -> prompt or prompts.
-        new_tokens: at most so many per text; None = 120, or what the longest prompt leaves of the
-            context.
-        temperature: 0 = greedy.
-        top_k: 0 = all tokens may be drawn.
-        seeds: one text per prompt and seed.
-        batch_texts: texts written together.
-        code_categories: those whose texts are to be Python.
-        thresholds: of the verdicts.
-
-    Raises:
-        ValueError: a value out of range; the message names the option.
-    """
-
-    prompts: Mapping[str, str | Sequence[str]] = field(default_factory=lambda: TWELVE)
-    new_tokens: int | None = None
-    temperature: float = 0.7
-    top_k: int = 40
-    seeds: tuple[int, ...] = (0,)
-    batch_texts: int = BATCH_TEXTS
-    code_categories: tuple[str, ...] = ("code",)
-    thresholds: Thresholds = field(default_factory=Thresholds)
-
-    def __post_init__(self) -> None:
-        named_prompts(self.prompts)
-        seeds = self.seeds
-        for option, fits, allowed in (
-            ("new_tokens", self.new_tokens is None or self.new_tokens >= 1, "1 or more"),
-            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
-            ("seeds", all(seed >= 0 for seed in seeds), "0 or more"),
-            ("seeds", 0 < len(seeds) == len(set(seeds)), "one or more, each once"),
-            ("batch_texts", self.batch_texts >= 1, "1 or more"),
-        ):
-            if not fits:
-                raise ValueError(f"{option}: got {getattr(self, option)}, allowed is {allowed}")
-        if self.temperature == 0 and len(seeds) > 1:
-            raise ValueError(
-                f"seeds: got {seeds}, allowed is one with temperature 0, which draws nothing"
-            )
+from resprout.measure.text.verdict import judge, of_all
+from resprout.measure.text.writing import Text, write
 
 
 def measure_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    options: TextOptions = TextOptions(),
+    options: TextOptions | None = None,
     reference: Reference | None = None,
     uncut: Measured | Mapping[str, Any] | None = None,
 ) -> Measured:
@@ -86,7 +39,7 @@ def measure_text(
     Args:
         model: on its device; put in evaluation mode here.
         tokenizer: its own; not changed.
-        options: prompts and how they are continued.
+        options: prompts and how they are continued; default all defaults.
         reference: a model that judges the texts, usually the uncut subject; None = no perplexity.
         uncut: what this function found of the uncut subject with the same options and reference
             (or its details): verdicts then see nonsense in good words too.
@@ -99,6 +52,7 @@ def measure_text(
         ValueError: a prompt does not fit, or `uncut` was measured otherwise.
         FloatingPointError: a logit, or the reference's loss, is not a number.
     """
+    options = options or TextOptions()
     baseline = (
         Baseline(uncut, options.temperature, options.top_k, reference)
         if uncut is not None

@@ -18,12 +18,11 @@ from transformers import (
 )
 
 from resprout.measure.text.drawing import Draws, uniforms_of
+from resprout.measure.text.options import BATCH_TEXTS
 from resprout.measure.text.prompts import Prompt
 from resprout.models.device import synchronise
 from resprout.models.generation import ends_of_text
 from resprout.models.quiet import quiet_transformers
-
-BATCH_TEXTS = 16
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,6 @@ _UNUSED = {"nmda_tau": 0.9, "use_checkpoint": False}
 _REQUIRED = ("vocab_size", "d_model", "n_layers", "max_seq_len")
 # What training left in the names of weights: torch.compile's and DistributedDataParallel's prefix.
 _WRAPPERS = ("_orig_mod.", "module.")
-SUFFIXES = (".pt", ".pth", ".ckpt")
-
-
-def is_published(path: str | Path) -> bool:
-    """Whether a name means a checkpoint file of the published program."""
-    return Path(path).suffix in SUFFIXES and Path(path).is_file()
 
 
 def read_config(path: str | Path) -> BioGPTConfig:

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel
 
-from resprout.pruning.adapters.base import HEAD_UNITS, Adapter, HeadUnit
+from resprout.pruning.adapters.base import Adapter
 from resprout.pruning.adapters.biogpt import BioGPTAdapter
 from resprout.pruning.adapters.glu import FusedGLUAdapter, GLUAdapter
 from resprout.pruning.adapters.gpt2 import GPT2Adapter
@@ -34,4 +34,4 @@ def adapter_for(model: PreTrainedModel) -> Adapter:
     return FAMILIES.get(model.config.model_type, Adapter)(model)
 
 
-__all__ = ["FAMILIES", "HEAD_UNITS", "Adapter", "HeadUnit", "adapter_for"]
+__all__ = ["FAMILIES", "Adapter", "adapter_for"]

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from resprout.models.modeling_head_agency import HeadAgency
-from resprout.pruning.amounts import Kind, plural
+from resprout.pruning.amounts import Kind
+from resprout.pruning.families import check_kind
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.protocols import Protocol
 from resprout.pruning.units import Group, Part
 
-HeadUnit = Literal["group", "query"]
-HEAD_UNITS: tuple[HeadUnit, ...] = ("group", "query")
 # Fields of configurations that hold one entry per layer.
 _PER_LAYER = ("layer_types", "no_rope_layers")
 
@@ -107,13 +107,7 @@ class Adapter:
         Raises:
             ValueError: the family has no such units.
         """
-        if kind not in self.kinds:
-            own = ", ".join(plural(k) for k in self.kinds)
-            has = f"its units are weights, {own}" if own else "only its weights can be cut"
-            raise ValueError(
-                f"method: {type(self.model).__name__} ({self.config.model_type}) has no "
-                f"{plural(kind)} that are known here; {has}"
-            )
+        check_kind(kind, self.model.config.model_type)
         if kind == "layer":
             return [self.layer_group()]
         found = [

@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 from resprout.models.biogpt.layout import entry_of
 from resprout.models.biogpt.neurons import CorticalLayer, DendriticNeuron
-from resprout.pruning.adapters.base import Adapter, HeadUnit, stride_of
+from resprout.pruning.adapters.base import Adapter, stride_of
 from resprout.pruning.amounts import Kind
+from resprout.pruning.families import KINDS
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.units import Group, Part, group_before, rows, spread
 
 
 class BioGPTAdapter(Adapter):
     """The dendritic model. Its configuration can say any cut of branches, neurons and layers."""
 
-    kinds = ("branch", "neuron", "layer")
+    kinds = KINDS["dendritic_biogpt"]
     dying = "neuron"
 
     def is_used(self, module: nn.Module) -> bool:

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 
 from resprout.models.modeling_cut import LayerConfig
-from resprout.pruning.adapters.base import Adapter, HeadUnit, same
+from resprout.pruning.adapters.base import Adapter, same
 from resprout.pruning.amounts import Kind
+from resprout.pruning.families import KINDS
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.units import Group, Part, group_before, rows, spread
 
 
@@ -17,7 +19,7 @@ class GLUAdapter(Adapter):
     keys and values, a head unit is a whole key-value group (default), or a single query head.
     """
 
-    kinds = ("head", "glu_neuron", "layer")
+    kinds = KINDS["llama"]
 
     def head_counts(self, attention: Any) -> tuple[int, int, int]:
         """Query heads H, key-value heads G and the head width K, from the tensors."""

@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from resprout.pruning.adapters.base import Adapter, HeadUnit, same, stride_of
+from resprout.pruning.adapters.base import Adapter, same, stride_of
 from resprout.pruning.amounts import Kind
+from resprout.pruning.families import KINDS
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class GPT2Adapter(Adapter):
     """GPT-2 and its like (`gpt2`)."""
 
-    kinds = ("head", "mlp_neuron", "layer")
+    kinds = KINDS["gpt2"]
 
     def groups_of(self, block: Any, layer: int, kind: Kind, head_unit: HeadUnit) -> list[Group]:
         """Heads: columns of `c_attn` in its three thirds, rows of `c_proj`."""

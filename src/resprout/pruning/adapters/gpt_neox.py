@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from resprout.pruning.adapters.base import Adapter, HeadUnit, same
+from resprout.pruning.adapters.base import Adapter, same
 from resprout.pruning.amounts import Kind
+from resprout.pruning.families import KINDS
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class GPTNeoXAdapter(Adapter):
     """GPT-NeoX (`gpt_neox`)."""
 
-    kinds = ("head", "mlp_neuron", "layer")
+    kinds = KINDS["gpt_neox"]
 
     def groups_of(self, block: Any, layer: int, kind: Kind, head_unit: HeadUnit) -> list[Group]:
         """Heads: 3K consecutive rows of `query_key_value`, K columns of `dense`."""

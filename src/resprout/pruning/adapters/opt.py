@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from resprout.pruning.adapters.base import Adapter, HeadUnit, same
+from resprout.pruning.adapters.base import Adapter, same
 from resprout.pruning.amounts import Kind
+from resprout.pruning.families import KINDS
+from resprout.pruning.options import HeadUnit
 from resprout.pruning.units import Group, group_before, rows, spread
 
 
 class OPTAdapter(Adapter):
     """OPT (`opt`)."""
 
-    kinds = ("head", "mlp_neuron", "layer")
+    kinds = KINDS["opt"]
 
     def groups_of(self, block: Any, layer: int, kind: Kind, head_unit: HeadUnit) -> list[Group]:
         """Heads: K rows of Q, K and V, K columns of `out_proj`; neurons: of `fc1` and `fc2`."""

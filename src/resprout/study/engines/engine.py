@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from resprout.files import WriteError
 from resprout.hints import unused
 from resprout.study.engines.jobs import Job, Result
 from resprout.study.engines.workplace import Workplace
@@ -110,6 +111,9 @@ def work_through(
         notice: called with a line where a job is tried again.
         tell_ends: whether to say as jobs end, with an estimate.
 
+    Raises:
+        WriteError: nothing more can be written.
+
     Returns:
         What failed: the point's label, or `LABEL, MEASURE` -> reason.
     """
@@ -152,6 +156,11 @@ def work_through(
         result = engine.next()
         job = running.pop(result.key)
         tries[job.key] = tries.get(job.key, 0) + 1
+        if result.unwritable:
+            raise WriteError(
+                f"{store.folder}: {result.broken}; finished points and checkpoints are kept; make "
+                "room, then give the same command again"
+            )
         if result.lost and tries[job.key] <= RETRIES:
             notice(f"{result.broken}; once more: {job.title}")
             waiting = {job.key: job, **waiting}

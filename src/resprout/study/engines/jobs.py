@@ -37,6 +37,8 @@ class Result:
         broken: why it has no result; None where it has one.
         trace: of the error that broke it.
         lost: whether its worker went away, so that the job may be tried again.
+        unwritable: whether it broke because nothing can be written, as on a full disk: no other
+            job would fare better.
         failed_measures: of a point: measure -> reason.
         seconds: it took.
     """
@@ -45,6 +47,7 @@ class Result:
     broken: str | None = None
     trace: str = ""
     lost: bool = False
+    unwritable: bool = False
     failed_measures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 

@@ -44,7 +44,9 @@ class EngineOptions:
         if self.name != "ray":
             for field in ("address", "gpus", "memory_gb"):
                 if getattr(self, field) is not None:
-                    raise ValueError(f"{field}: allowed only with the engine ray")
+                    raise ValueError(
+                        f"{field}: got {getattr(self, field)!r}, allowed only with the engine ray"
+                    )
         if self.address is not None and "://" in self.address:
             raise ValueError(
                 f"address: got {self.address!r}, allowed is HOST:PORT of a cluster's head, or "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from resprout.files import in_one_line, is_unwritable
 from resprout.measure.tasks.plan import TaskPlan
 from resprout.models.quiet import quiet_transformers
 from resprout.study.engines.jobs import Job, Result
@@ -70,7 +71,7 @@ class Workplace:
     ):
         self.errand = errand
         self.notice = notice
-        self.store = Store(errand.folder)
+        self.store = Store(errand.folder, notice)
         self.subjects = subjects or Subjects(
             errand.spec, errand.folder, errand.device, notice, errand.ready
         )
@@ -94,7 +95,9 @@ class Workplace:
                     make(job.subject, job.seed)
         except Exception as error:  # one job's failure must not lose the others
             reason = f"{type(error).__name__}: {error}"
-            return Result(job.key, broken=reason, trace=traceback.format_exc())
+            full = is_unwritable(error)
+            reason = in_one_line(error) if full else reason
+            return Result(job.key, reason, traceback.format_exc(), unwritable=full)
         return Result(job.key, failed_measures=failed, seconds=time.perf_counter() - started)
 
     def _point(self, job: Job, point: Point) -> dict[str, str]:

@@ -1,0 +1,45 @@
+"""Ctrl-C while libraries are being imported, which takes seconds and cannot be left in between."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def ends_at_once(said: Callable[[], str]) -> Iterator[None]:
+    """Within, Ctrl-C during an import ends the process, with a line and exit code 130.
+
+    Python would raise KeyboardInterrupt there, which libraries in the middle of their own import
+    swallow or turn into errors of their own. Everywhere else it is raised as ever.
+
+    Args:
+        said: what to print then.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not _importing(frame):
+            raise KeyboardInterrupt
+        print(f"\n{said()}", file=sys.stderr, flush=True)
+        os._exit(130)  # as safe as a kill: what is written is written whole
+
+    others = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # or ignored
+    if others or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

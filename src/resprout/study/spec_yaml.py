@@ -1,0 +1,100 @@
+"""Reading a study's YAML: numbers as people write them, no key twice, nothing that explodes."""
+
+import re
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 1_000_000
+# Aliases make a few lines stand for billions of values, of which no study has a use.
+MOST_VALUES = 100_000
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that reads 4e-3 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, whose keys stand there once each."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float):
+                continue  # what cannot be a key is refused below
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1, which PyYAML reads, wants a point in every float; 1.2 and people write 4e-3.
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """The values of a file's one document.
+
+    Raises:
+        ValueError: what is wrong, and where.
+    """
+    loader = None
+    try:
+        loader = Loader(text)  # refuses characters that do not print
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node)
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ValueError(_where(error)) from error
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _count(whole: yaml.Node) -> None:
+    """Refuse what is too much, or without end, once every alias is what it stands for.
+
+    Raises:
+        yaml.MarkedYAMLError: it is.
+    """
+    counts: dict[int, int | None] = {}  # None = begun and not yet counted
+
+    def count(node: yaml.Node) -> int:
+        if id(node) in counts:
+            known = counts[id(node)]
+            if known is None:
+                raise yaml.MarkedYAMLError(
+                    problem="an anchor that holds itself", problem_mark=node.start_mark
+                )
+            return known
+        counts[id(node)] = None
+        total = 1
+        if isinstance(node, yaml.SequenceNode):
+            total += sum(map(count, node.value))
+        elif isinstance(node, yaml.MappingNode):
+            total += sum(count(part) for pair in node.value for part in pair)
+        if total > MOST_VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"{total:,} values or more, allowed are at most {MOST_VALUES:,}",
+                problem_mark=node.start_mark,
+            )
+        counts[id(node)] = total
+        return total
+
+    count(whole)
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

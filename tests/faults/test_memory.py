@@ -1,0 +1,79 @@
+"""Too little memory in the midst of work: one line, exit code 1, nothing lost, and on it goes."""
+
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+from harness import (
+    TIMEOUT_SECONDS,
+    Command,
+    digests,
+    figures,
+    nothing_is_half,
+    one_line,
+    prune,
+    same_weights,
+    train,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.faults,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prlimit and /proc"),
+]
+
+
+SLACK_KILOBYTES = 4_000  # enough to say what is wrong
+
+
+def starved(command, ready):
+    """(exit code, what it said) of a run that from some moment on gets no more memory."""
+    process = command.start()
+    while process.poll() is None and not ready():
+        pass
+    assert process.poll() is None, process.communicate()[0]
+    status = Path(f"/proc/{process.pid}/status").read_text().split("VmSize:")[1]
+    limit = (int(status.split()[0]) + SLACK_KILOBYTES) * 1024  # it keeps what it has
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
+    told, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    return process.returncode, told
+
+
+def test_training(home, whole_train):
+    out = home / "trained-starved"
+    code, told = starved(train(home, out.name), lambda: (out / "run.json").exists())
+    assert code == 1, told
+    assert "Traceback" not in told and "memory" in told.splitlines()[-1].lower(), told
+    nothing_is_half(out)
+    train(home, out.name).whole()
+    assert same_weights(*(run / "final" / "model.safetensors" for run in (out, whole_train)))
+
+
+def test_a_cut(home, whole_cut):
+    out, work = home / "cut-starved", home / ".cut-starved.work"
+    code, told = starved(prune(home, out.name), lambda: (work / "cycles.json").exists())
+    assert code == 1, told
+    assert "Traceback" not in told and "memory" in told.splitlines()[-1].lower(), told
+    assert not out.exists()
+    prune(home, out.name).whole()
+    names = ["model.safetensors", "cut.safetensors"]
+    assert digests(out, names) == digests(whole_cut, names)
+
+
+def test_a_study(home, whole_study):
+    out = home / "study-starved"
+    command = Command(["run", "s.yaml", "--out", out.name], home)
+    code, told = starved(command, lambda: any(out.glob("work/*")))
+    assert code == 1, told
+    assert "Traceback" not in told and "memory" in told.lower(), told
+    nothing_is_half(out)
+    command.whole()
+    assert figures(out) == figures(whole_study)
+
+
+def test_too_little_for_the_libraries(home, model):
+    limit = 150 << 20  # torch's libraries themselves do not fit
+    command = Command(["generate", str(model), "--prompt", "def", "--max-tokens", "2"], home)
+    command.before = lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    one_line(command.ends(1), "out of memory")

@@ -1,23 +1,10 @@
 """Why a model is not to be had from the Hub, in words that say what to do."""
 
-from collections.abc import Iterator
+from resprout.hub_reasons import HUB_TIMEOUT_SECONDS as HUB_TIMEOUT_SECONDS
+from resprout.hub_reasons import hub_reason as hub_reason
+from resprout.hub_reasons import kinds_of
 
-from resprout.hints import first_line
-
-# By the names of their classes: libraries wrap each other's errors, and move classes about.
 _GATED = "GatedRepoError"
-_WANTED_OFFLINE = "OfflineModeIsEnabled"
-_NO_ANSWER = ("ConnectError", "ConnectionError", "gaierror")
-_TOO_LATE = ("ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError")
-_BROKEN_OFF = ("RemoteProtocolError", "IncompleteRead", "ChunkedEncodingError", "ReadError")
-_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-_STATUS = {
-    401: f"it knows no such name, or wants a valid token for it (401): {_LOG_IN}",
-    403: f"your token is not allowed to read it (403): {_LOG_IN}",
-    404: f"it has no such name, or none that you may see (404); if it is private, {_LOG_IN}",
-    429: "it has had too many requests (429); try again later",
-}
-HUB_TIMEOUT_SECONDS = 10  # for one answer
 
 
 def gated(error: BaseException, name: str) -> str | None:
@@ -27,50 +14,9 @@ def gated(error: BaseException, name: str) -> str | None:
         error: of transformers or huggingface_hub.
         name: the Hub id that was asked for.
     """
-    if _GATED not in _kinds(error):
+    if _GATED not in kinds_of(error):
         return None
     return (
         f"{name!r} is gated: accept its licence at https://huggingface.co/{name}, then log in with "
         "`hf auth login` or set HF_TOKEN"
     )
-
-
-def hub_reason(error: BaseException) -> str:
-    """Any other error of asking the Hub, as one short line."""
-    kinds = _kinds(error)
-    if _WANTED_OFFLINE in kinds:
-        return "HF_HUB_OFFLINE is set, and the cache has no such model"
-    status = _status(error)
-    if status in _STATUS:
-        return _STATUS[status]
-    if status is not None and status >= 500:
-        return f"it is out of order ({status}); try again later"
-    if "JSONDecodeError" in kinds:
-        return "its answer is not the Hub's but perhaps a proxy's or a login page's"
-    if any(kind in kinds for kind in _BROKEN_OFF):
-        return "the download broke off; try again"
-    if any(kind in kinds for kind in _TOO_LATE):
-        return f"it does not answer: timed out after {HUB_TIMEOUT_SECONDS} s"
-    if any(kind in kinds for kind in _NO_ANSWER):
-        return f"it does not answer: {first_line(error)}"
-    return first_line(error)
-
-
-def _status(error: BaseException) -> int | None:
-    """The status of an answer of the Hub, where there was one."""
-    for link in _chain(error):
-        found = getattr(getattr(link, "response", None), "status_code", None)
-        if isinstance(found, int):
-            return found
-    return None
-
-
-def _kinds(error: BaseException) -> list[str]:
-    return [type(link).__name__ for link in _chain(error)]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1

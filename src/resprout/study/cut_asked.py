@@ -8,15 +8,14 @@ from typing import Any
 from resprout.data.tokens import TokenSet
 from resprout.data.windows import SAMPLES, WINDOW_TOKENS
 from resprout.files import check_new, unwritable
+from resprout.models.by_name import check_device, check_dtype
 from resprout.models.names import MANIFEST, check_subject, plain_configuration
 from resprout.pruning.amounts import counts_to_keep
 from resprout.pruning.families import check_not_quantised
 from resprout.pruning.options import CutOptions, read_options
-from resprout.refusals import check_one_of, check_whole
+from resprout.refusals import check_whole
 from resprout.train.options import check_distillation, training_options
 from resprout.train.schedules import check_growing, check_growth
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,8 @@ def check_asked(asked: Asked) -> CutOptions:
     options = read_options(asked.method, asked.amount, **asked.cut_options())
     _check_method(asked, options)
     _check_numbers(asked)
-    check_one_of("dtype", asked.dtype, DTYPES)
+    check_dtype(asked.dtype)
+    check_device(asked.device)
     check_new(asked.out, "out")
     if (nearest := unwritable(asked.out)) is not None:
         raise ValueError(f"out: {str(asked.out)!r} cannot be written, because of {str(nearest)!r}")

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import resprout
-from conftest import SHARED
+from places import SHARED
 from resprout.models.biogpt import BioGPTConfig
 from resprout.pruning.adapters import FAMILIES
 

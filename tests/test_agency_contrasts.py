@@ -21,7 +21,7 @@ VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=6, unique=True)
 
 
 @given(VALUES, VALUES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_over_seeds_it_is_the_paired_t_test(a, b):
     n = min(len(a), len(b))
     a, b = np.array(a[:n]), np.array(b[:n])
@@ -96,7 +96,7 @@ def test_student_p_at_its_ends():
 
 
 @given(st.floats(-4, 4), st.integers(0, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_p_of_resamples_agrees_with_their_interval(shift, seed):
     drawn = np.random.default_rng(seed).normal(shift, 1, 2001)
     low, high = np.quantile(drawn[1:], [0.025, 0.975])

@@ -61,7 +61,7 @@ def of_shape(width, layout, passes, nmda) -> BioGPTForCausalLM:
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**shapes, length=st.integers(1, 13))
 def test_equals_the_plain_formulas(width, layout, passes, nmda, length):
     model = of_shape(width, layout, passes, nmda)
@@ -161,7 +161,7 @@ def test_causal(mode):
     assert_causal(tiny(**mode), 12)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(**shapes, length=st.integers(1, 9))
 def test_causal_whatever_the_layout(width, layout, passes, nmda, length):
     assert_causal(of_shape(width, layout, passes, nmda), length)

@@ -150,7 +150,7 @@ entries = st.one_of(
 layouts = st.lists(st.lists(entries, min_size=1, max_size=3), min_size=2, max_size=3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(layout=layouts, mode=st.sampled_from(list(MODES.values())), length=st.integers(2, 12))
 def test_any_layout_is_causal_and_cached_as_uncached(layout, mode, length):
     # In fp64: the norm of a branch of one or two channels enlarges rounding a few hundred times.

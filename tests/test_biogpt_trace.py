@@ -19,7 +19,7 @@ def step_by_step(v, decay):
     return torch.cat(steps, dim=2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(T=st.integers(1, 70), center=st.sampled_from([-3.0, 0.0, 0.9, 4.0]))
 def test_equals_the_recurrence(T, center):
     v, decay = torch.randn(2, 3, T, 4), center + torch.randn(1, 3, 1, 4)

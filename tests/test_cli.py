@@ -81,7 +81,10 @@ def test_reporting_needs_no_torch():
         (["describe", "biogpt-nan"], "did you mean 'biogpt-nano'"),
         (["describe", "."], "neither a model folder (it has no config.json)"),
         (["describe", "x" * 300], "is neither a size"),
-        (["describe", "biogpt-nano", "--devices", "0"], "devices: got 0, allowed is a whole number from 1"),
+        (
+            ["describe", "biogpt-nano", "--devices", "0"],
+            "devices: got 0, allowed is a whole number from 1",
+        ),
         (["describe", "biogpt-nano", "--block_size", "129"], "block_size: got 129, allowed are up"),
         (["convert", "nowhere.pt", "STUDY-new"], "nowhere.pt"),
         (["convert", "biogpt-nano", "STUDY"], "exists; allowed is a new file"),

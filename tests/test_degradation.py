@@ -36,7 +36,7 @@ def test_monotone_interpolation_is_scipys():
 
 
 @given(HEIGHTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_stays_between_neighbouring_levels(heights):
     at = np.linspace(0, 0.9, 91)
     y = interpolate(at, X, [heights])[0]

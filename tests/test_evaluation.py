@@ -268,7 +268,10 @@ def refused(capsys, *arguments):
         (("--measures", "speed", "--compile", "cuda-graphs", "--device", "cpu"), "cuda-graphs"),
         (("--measures", "loss", "--data", "nowhere"), "data: got 'nowhere'"),
         (("--measures", "loss", "--data", "{empty}"), "data: "),
-        (("--measures", "loss", "--window", "500"), "window: got 500, allowed are up to the 128 positions of"),
+        (
+            ("--measures", "loss", "--window", "500"),
+            "window: got 500, allowed are up to the 128 positions of",
+        ),
         (("--measures", "loss", "--stride", "200"), "stride: got 200"),
         (("--measures", "loss", "--precision", "fp8"), "precision: got 'fp8'"),
         (("--measures", "text", "--prompts", "twelf"), "did you mean 'twelve'"),

@@ -94,14 +94,14 @@ def check(file):
     assert all(math.isfinite(amount) for cut in spec.cuts for amount in cut.amounts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(changes=CHANGES)
 def test_changed_studies(changes, file):
     file.write_text(yaml.safe_dump(changed(changes), allow_unicode=False), encoding="utf-8")
     check(file)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     content=st.binary(max_size=60)
     | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))
@@ -111,7 +111,7 @@ def test_files_of_anything(content, file):
     check(file)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     cuts=st.lists(
         st.sampled_from(["magnitude", "random", "wanda", "2:4", "glu-maw", "heads-gate"]),

@@ -529,7 +529,7 @@ def test_a_single_document_needs_the_paper_protocol(tmp_path, words):
     [
         (["--target_tokens", "0"], "target_tokens: got 0"),
         (["--target_tokens", "-5"], "target_tokens: got -5"),
-        (["--target_tokens", "many"], "Invalid value for '--target_tokens'"),
+        (["--target_tokens", "many"], "target_tokens: got 'many', allowed is a whole number"),
         (["--val_fraction", "1"], "val_fraction: got 1.0"),
         (["--val_fraction", "nan"], "val_fraction: got nan"),
         (["--max_retries", "-1"], "max_retries: got -1"),

@@ -215,5 +215,5 @@ def test_yaml_that_explodes_is_refused_at_once(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     (tmp_path / "s.yaml").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"unknown|missing|alias|anchor"):
+    with pytest.raises(ValueError, match=r"allowed are at most"):
         read_spec(tmp_path / "s.yaml")

@@ -323,7 +323,7 @@ def test_a_smaller_model_sets_the_lengths_of_all():
     unequal=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_prompts(batch, tokens, unequal, seed):
     config = configuration("llama-nano", vocab_size=20)
     config.eos_token_id, config.pad_token_id, config.bos_token_id = [3, 4], 7, 0

@@ -306,7 +306,7 @@ def test_holm_by_hand():
 
 
 @given(P_VALUES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_holm_is_its_slow_definition(p):
     got = significance.holm(p)
     order = sorted(range(len(p)), key=lambda i: p[i])

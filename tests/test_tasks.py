@@ -22,7 +22,7 @@ QUICK = "hellaswag,lambada_openai,winogrande"
 
 @pytest.fixture(scope="module")
 def stories():
-    from conftest import SHARED
+    from places import SHARED
 
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (real models and fixtures), which is not here")

@@ -623,7 +623,7 @@ def test_texts_are_reproducible_and_leave_the_random_state(model, words):
         ({"top_k": -1}, "top_k: got -1"),
         ({"seeds": ()}, "seeds: got (), allowed is one or more"),
         ({"seeds": (1, 1)}, "seeds: got (1, 1), allowed is one or more, each once"),
-        ({"seeds": (-1,)}, "seeds: got (-1,), allowed is 0 or more"),
+        ({"seeds": (-1,)}, "seeds: got (-1,), allowed is each 0 to 2^63 - 1"),
         ({"seeds": (0, 1), "temperature": 0}, "allowed is one with temperature 0"),
         ({"batch_texts": 0}, "batch_texts: got 0"),
         ({"prompts": {}}, "prompts: got none"),

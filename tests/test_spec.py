@@ -31,7 +31,8 @@ STUDIES = sorted((ROOT / "experiments").rglob("*.yaml"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_our_own_studies_are_valid(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for prepared in ("data", "runs/installed", "runs/installed-16k"):  # stand for what `prepare` writes
+    # They stand for what `prepare` writes.
+    for prepared in ("data", "runs/installed", "runs/installed-16k"):
         (tmp_path / prepared).mkdir(parents=True)
         (tmp_path / prepared / "manifest.json").write_text("{}")
     spec = read_spec(path)

@@ -109,7 +109,9 @@ def check_asked(asked: Asked) -> CutOptions:
     if (nearest := unwritable(asked.out)) is not None:
         raise ValueError(f"out: {str(asked.out)!r} cannot be written, because of {str(nearest)!r}")
     check_subject(asked.model, asked.revision)
-    tokens = TokenSet.open(asked.tokens) if asked.tokens is not None else None
+    tokens = None
+    if asked.tokens is not None:  # sizes alone: its digests are compared when it is read
+        tokens = TokenSet.open(asked.tokens, checked=True)
     plain = plain_configuration(asked.model, asked.revision) or {}
     _check_configuration(asked, options, plain, tokens)
     if asked.device not in ("auto", "cpu"):

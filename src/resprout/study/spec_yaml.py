@@ -8,6 +8,7 @@ import yaml
 MOST_BYTES = 1_000_000
 # Aliases make a few lines stand for billions of values, of which no study has a use.
 MOST_VALUES = 100_000
+MOST_DEPTH = 50  # a study has six levels
 
 
 class Loader(yaml.SafeLoader):
@@ -62,14 +63,19 @@ def read_yaml(text: str) -> Any:
 
 
 def _count(whole: yaml.Node) -> None:
-    """Refuse what is too much, or without end, once every alias is what it stands for.
+    """Refuse what is too much, too deep, or without end, once every alias is what it stands for.
 
     Raises:
         yaml.MarkedYAMLError: it is.
     """
     counts: dict[int, int | None] = {}  # None = begun and not yet counted
 
-    def count(node: yaml.Node) -> int:
+    def count(node: yaml.Node, depth: int = 0) -> int:
+        if depth > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"nested too deep, allowed are {MOST_DEPTH} levels",
+                problem_mark=node.start_mark,
+            )
         if id(node) in counts:
             known = counts[id(node)]
             if known is None:
@@ -80,9 +86,9 @@ def _count(whole: yaml.Node) -> None:
         counts[id(node)] = None
         total = 1
         if isinstance(node, yaml.SequenceNode):
-            total += sum(map(count, node.value))
+            total += sum(count(part, depth + 1) for part in node.value)
         elif isinstance(node, yaml.MappingNode):
-            total += sum(count(part) for pair in node.value for part in pair)
+            total += sum(count(part, depth + 1) for pair in node.value for part in pair)
         if total > MOST_VALUES:
             raise yaml.MarkedYAMLError(
                 problem=f"{total:,} values or more, allowed are at most {MOST_VALUES:,}",

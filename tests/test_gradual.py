@@ -186,7 +186,8 @@ def test_resumed_equals_uninterrupted_to_the_bit(tokens, tmp_path, stop):
     assert again.cut_at.asked == expected.cut_at.asked[-len(again.cut_at.asked) or 3 :]
 
 
-@pytest.mark.parametrize("stop", [pytest.param(1, marks=SLOW), 3, pytest.param(7, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 3, 7])
 def test_recover_returns_the_cut_that_is_held(tokens, tmp_path, monkeypatch, stop):
     def recovered(folder):
         model = small()

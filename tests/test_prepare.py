@@ -411,6 +411,7 @@ def test_a_full_disk_keeps_what_was_done(tmp_path, lines, words, monkeypatch, ca
     assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path, lines, words):
     """A limit on the size of files stands in for the disk: the same error, a real process."""
     script = (

@@ -113,7 +113,8 @@ def in_two_processes(script, *arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("sharding", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes_hold_what_one_holds(tokens, tmp_path, sharding):
     one, cut = train_cut(tokens, tmp_path / "one", 2)
     in_two_processes(__file__, sharding, tokens.path, tmp_path)

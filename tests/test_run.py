@@ -347,9 +347,8 @@ def test_one_run_at_a_time(finished):
         run(file, out)
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param("growing neox", marks=pytest.mark.slow), "point 2 of 6"]
-)
+@pytest.mark.slow  # as tests/faults; what a kill leaves is looked at by the fast ones below
+@pytest.mark.parametrize("moment", ["growing neox", "point 2 of 6"])
 def test_killed_anywhere_it_continues(finished, tmp_path, moment):
     """SIGKILL as a real process, at a line that it prints; then the same figures as undisturbed."""
     file, _, outcome, _ = finished

@@ -216,6 +216,7 @@ class _Gated(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_gated_model_is_one_line_with_the_way_out(small_study, write_study, tmp_path):
     small_study["subjects"][1] = {"name": "neox", "model": "some/model"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Gated)

@@ -16,6 +16,7 @@ from places import SHARED
 from resprout.data.prepare import prepare_documents
 from resprout.data.sources import Document
 from resprout.data.tokens import TokenSet
+from text_files import write_documents
 
 # A busy machine is no failure: nothing here is timed.
 settings.register_profile("untimed", deadline=None)
@@ -50,11 +51,7 @@ def tokens(documents: list[Document], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def text_folder(tmp_path: Path, documents: list[Document]) -> Path:
     """The documents as files."""
-    for document in documents:
-        path = tmp_path / "text" / document.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.text)
-    return tmp_path / "text"
+    return write_documents(tmp_path, documents)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from resprout.study import measuring
 from resprout.study.engines import workplace
 from resprout.study.run import run_study
 from resprout.study.spec import read_spec
+from text_files import write_documents
 
 CPU = torch.device("cpu")
 
@@ -40,10 +41,7 @@ def finished(tmp_path_factory, documents):
     import yaml
 
     folder = tmp_path_factory.mktemp("finished")
-    for document in documents:
-        path = folder / "text" / document.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.text)
+    write_documents(folder, documents)
     values = {
         "study": "small",
         "data": {"source": str(folder / "text"), "held_out": 0.2, "train_tokenizer": 300,

@@ -27,6 +27,7 @@ from resprout.study.dry_run import dry_run
 from resprout.study.run import run_study
 from resprout.study.schema import study_schema
 from resprout.study.spec import read_spec
+from text_files import write_documents
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -44,10 +45,7 @@ def snapshot(folder):
 def both(tmp_path_factory, documents):
     """A study under both protocols with two subjects of one tokenizer, run whole."""
     folder = tmp_path_factory.mktemp("both")
-    for document in documents:
-        path = folder / "text" / document.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.text)
+    write_documents(folder, documents)
     values = {
         "study": "both",
         "protocol": ["fair", "paper"],

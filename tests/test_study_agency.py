@@ -27,6 +27,7 @@ from resprout.study.spec_measures import Precision
 from resprout.study.spec_subjects import AgencySpec
 from resprout.train import gates
 from resprout.train.gates import GateLoss
+from text_files import write_documents
 
 CPU = torch.device("cpu")
 
@@ -39,11 +40,7 @@ def run(file, out):
 @pytest.fixture(scope="module")
 def values(tmp_path_factory, documents):
     """A study of a plain GPT-2 and two forms of agency on the same base, as its file holds it."""
-    folder = tmp_path_factory.mktemp("text")
-    for document in documents:
-        path = folder / document.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.text)
+    folder = write_documents(tmp_path_factory.mktemp("agency"), documents)
     tiny = {"model": "gpt2-nano", "learning_rate": 4e-3, "config": {"n_layer": 2}}
     part = {"gate_penalty": 2.0, "gate_learning_rate": 1.0, "calibration_windows": 4}
     return {

@@ -24,7 +24,7 @@ from resprout.files import (
     sealed,
     writing,
 )
-from resprout.models.hub_errors import hub_reason
+from resprout.hub import hub_reason
 from resprout.models.sizes import build, configuration
 
 

@@ -6,9 +6,9 @@ resprout.recover(model, cut, tokens="data", steps=500)
 resprout.save(model, cut, "pruned/", tokenizer=tokenizer)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from resprout.lazy import on_first_use
 from resprout.registration import register_when_needed
 
 if TYPE_CHECKING:
@@ -37,22 +37,17 @@ __all__ = [
 
 # Loaded on first use: torch and transformers take seconds to import, `resprout --help` must not.
 _HOMES = {
-    "load": "resprout.models.subject",
-    "prepare_text": "resprout.data.prepare",
-    "prune": "resprout.pruning.api",
-    "remove": "resprout.pruning.api",
-    "Cut": "resprout.pruning.cut",
-    "evaluate": "resprout.measure.evaluate",
-    "save": "resprout.pruning.saving",
-    "prune_and_recover": "resprout.train.cycles",
-    "recover": "resprout.train.recovery",
+    "load": "models.subject",
+    "prepare_text": "data.prepare",
+    "prune": "pruning.api",
+    "remove": "pruning.api",
+    "Cut": "pruning.cut",
+    "evaluate": "measure.evaluate",
+    "save": "pruning.saving",
+    "prune_and_recover": "train.cycles",
+    "recover": "train.recovery",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'resprout' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

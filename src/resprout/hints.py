@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -19,6 +19,14 @@ def first_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     broke = frames[-1].line if frames else None
     return broke[:200] if broke else type(error).__name__
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, and what caused that: libraries wrap each other's errors."""
+    seen = 0
+    while error is not None and seen < 20:
+        yield error
+        error, seen = error.__cause__ or error.__context__, seen + 1
 
 
 def point_label(subject: str, method: str, amount: float, seed: int, protocol: str) -> str:

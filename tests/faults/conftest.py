@@ -4,15 +4,14 @@ import pytest
 import yaml
 from harness import Command, prepare, prune, train
 
+from text_files import write_documents
+
 
 @pytest.fixture(scope="session")
 def home(documents, tmp_path_factory):
     """A folder with the text and `s.yaml`, a study of one subject at three amounts."""
     folder = tmp_path_factory.mktemp("faults")
-    for document in documents:
-        path = folder / "text" / document.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.text)
+    write_documents(folder, documents)
     study = {
         "study": "hurt",
         "question": "Does it come back?",

@@ -1,6 +1,6 @@
 """Too little memory, as the system, torch and the loader of libraries say it."""
 
-from collections.abc import Iterator
+from resprout.hints import causes
 
 _SIGNS = (
     "can't allocate memory", "cannot allocate memory", "failed to map segment", "bad_alloc",
@@ -15,12 +15,5 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether it is an error of too little memory, in itself or in what caused it."""
     return any(
         isinstance(link, MemoryError) or any(sign in str(link).lower() for sign in _SIGNS)
-        for link in _chain(error)
+        for link in causes(error)
     )
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1

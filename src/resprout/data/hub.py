@@ -9,7 +9,7 @@ from resprout.data.outage import ConnectionLostError, Trouble, kind_of
 from resprout.data.pieces import Item, Position, Skipped, entered, pieces_of
 from resprout.data.sources import HUB_PREFIX
 from resprout.hints import first_line
-from resprout.hub_reasons import HUB_TIMEOUT_SECONDS, hub_reason
+from resprout.hub import HUB_TIMEOUT_SECONDS, hub_reason
 
 # As published, tried in this order.
 PILE = ("monology/pile-uncopyrighted", "EleutherAI/pile", "Skylion007/openwebtext")

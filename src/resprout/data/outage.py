@@ -1,7 +1,8 @@
 """What the errors of the Hub's libraries mean: gone for good, offline, or worth another try."""
 
-from collections.abc import Iterator
 from typing import Literal
+
+from resprout.hints import causes
 
 Kind = Literal["refused", "offline", "connection"]
 NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
@@ -34,7 +35,7 @@ def kind_of(error: BaseException) -> Kind:
     The names of classes decide, over the whole chain of causes: the libraries wrap each other's
     errors, and which network library is below them changes with their versions.
     """
-    chain = list(_chain(error))
+    chain = list(causes(error))
     if any(type(link).__name__ in REFUSALS for link in chain):
         return "refused"
     words = " ".join(f"{type(link).__name__} {link}" for link in chain)
@@ -53,10 +54,3 @@ def kind_of(error: BaseException) -> Kind:
         if type(link) is OSError or type(link).__name__ == "gaierror":
             return "connection"
     return "refused"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1

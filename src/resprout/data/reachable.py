@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from resprout.data.outage import kind_of
-
-_TIMEOUT_SECONDS = 10
+from resprout.hub import HUB_TIMEOUT_SECONDS
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def hub_or_cache(name: str) -> Iterator[None]:
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     if not any(before):
         try:
-            HfApi().dataset_info(name, timeout=_TIMEOUT_SECONDS)
+            HfApi().dataset_info(name, timeout=HUB_TIMEOUT_SECONDS)
         except Exception as error:  # sorted by `kind_of`
             if kind_of(error) != "refused":
                 constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from resprout.files import new_file, write_text
+from resprout.hub import ask_for_model, cached_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER = "tokenizer.json"
-HUB_TIMEOUT_SECONDS = 10
 SMALLEST_VOCABULARY = 257  # 256 bytes and the end of text
 
 
@@ -130,12 +130,9 @@ def pretrained(name: str) -> "PreTrainedTokenizerFast":
         raise ValueError(f"tokenizer: {name!r} is a file; allowed are a folder or a Hub id")
     if local and not any(Path(name).glob("*token*")):
         raise ValueError(f"tokenizer: the folder {name!r} holds no tokenizer files")
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
     try:
-        if not local and not isinstance(try_to_load_from_cache(name, TOKENIZER), str):
-            # Asked once: transformers would ask an unreachable Hub many times.
-            HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+        if not local and cached_file(name, TOKENIZER) is None:
+            ask_for_model(name)
         from transformers import AutoTokenizer  # only now, for it takes seconds
 
         found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from resprout.hints import did_you_mean, first_line
-from resprout.models.names import HUB_TIMEOUT_SECONDS, SIZES, is_published, plain_configuration
+from resprout.hub import ask_for_model, cached_file
+from resprout.models.names import SIZES, is_published, plain_configuration
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -76,13 +77,9 @@ def check_tokenizer_name(name: str, revision: str | None = None) -> None:
                 f"tokenizer: {name!r} holds none; allowed is a folder with a tokenizer, or a Hub id"
             )
         return
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
     try:
-        cached = try_to_load_from_cache(name, "tokenizer_config.json", revision=revision)
-        if not isinstance(cached, str):
-            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
-            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        if cached_file(name, "tokenizer_config.json", revision) is None:
+            ask_for_model(name, revision)
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         raise ValueError(
             f"tokenizer: {name!r} is not to be had ({first_line(error)}); allowed is a folder "

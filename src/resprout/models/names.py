@@ -6,8 +6,7 @@ from typing import Any
 
 from resprout.files import read_json
 from resprout.hints import did_you_mean
-from resprout.models.hub_errors import HUB_TIMEOUT_SECONDS as HUB_TIMEOUT_SECONDS
-from resprout.models.hub_errors import gated, hub_reason
+from resprout.hub import ask_for_model, cached_file, gated, hub_reason
 
 MANIFEST = "cut.json"
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")  # of the published BioGPT program
@@ -47,11 +46,8 @@ def check_subject(name: str, revision: str | None = None) -> None:
     if folder.suffix in CHECKPOINT_SUFFIXES:
         raise ValueError(f"subject: there is no file {name!r}")
     try:
-        if _cached(name, revision) is None:
-            from huggingface_hub import HfApi
-
-            # Asked once: transformers would ask an unreachable Hub six times, for half a minute.
-            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        if cached_file(name, "config.json", revision) is None:
+            ask_for_model(name, revision)
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         raise not_to_be_had(name, error) from error
 
@@ -78,13 +74,7 @@ def plain_configuration(name: str, revision: str | None = None) -> dict[str, Any
         return {"model_type": _MODEL_TYPES.get(family, family)}
     if is_published(name):
         return {"model_type": _MODEL_TYPES["biogpt"]}
-    found = str(Path(name) / "config.json") if os.path.lexists(name) else _cached(name, revision)
+    file = "config.json"
+    found = str(Path(name) / file) if os.path.lexists(name) else cached_file(name, file, revision)
     plain = read_json(Path(found)) if found is not None else None
     return plain if isinstance(plain, dict) else None
-
-
-def _cached(name: str, revision: str | None) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
-    return found if isinstance(found, str) else None

@@ -18,9 +18,9 @@ from transformers import (
 
 from resprout.files import check_digests, read_json
 from resprout.hints import first_line
+from resprout.hub import gated, hub_reason
 from resprout.models.biogpt.published import read_config, read_published
 from resprout.models.device import resolve_device
-from resprout.models.hub_errors import gated, hub_reason
 from resprout.models.modeling_cut import class_for, is_changed
 from resprout.models.names import MANIFEST, SIZES, check_subject, is_published, not_to_be_had
 from resprout.models.sizes import build, configuration

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from resprout.data import sources
 from resprout.hints import did_you_mean, first_line
+from resprout.hub import ask_for_model, cached_file
 from resprout.models.by_name import check_device, check_tokenizer, known_limit
-from resprout.models.names import HUB_TIMEOUT_SECONDS, SIZES, check_subject
+from resprout.models.names import SIZES, check_subject
 from resprout.study.comparison_flags import Flags
 from resprout.study.early import check_folder
 
@@ -82,10 +83,9 @@ def check_at_hand(name: str) -> None:
 
 def is_cached(name: str) -> bool:
     """Whether the local Hub cache has a model's configuration, weights and tokenizer."""
-    from huggingface_hub import try_to_load_from_cache
 
     def has(file: str) -> bool:
-        return isinstance(try_to_load_from_cache(name, file), str)
+        return cached_file(name, file) is not None
 
     tokenizer = has("tokenizer.json") or (has("vocab.json") and has("merges.txt"))
     return has("config.json") and tokenizer and any(map(has, _WEIGHTS))
@@ -97,11 +97,9 @@ def _ask_hub(name: str) -> None:
     Raises:
         ValueError: naming the offline choice.
     """
-    from huggingface_hub import HfApi
-
     try:
         if not is_cached(name):
-            HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+            ask_for_model(name)
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         hint = did_you_mean(name, SIZES) if "-" in name else ""
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 from resprout.data.tokens import TokenSet
 from resprout.data.windows import SAMPLES, WINDOW_TOKENS
 from resprout.files import check_new, unwritable
-from resprout.models.by_name import check_device, check_dtype
+from resprout.models.by_name import check_device, check_dtype, known_limit
 from resprout.models.names import MANIFEST, check_subject, plain_configuration
 from resprout.pruning.amounts import counts_to_keep
 from resprout.pruning.families import check_not_quantised
@@ -130,13 +130,11 @@ def _check_configuration(
         options.check_family(family)
     if (Path(asked.model) / MANIFEST).is_file():
         return  # its sizes are those from before an earlier cut
-    width, neurons, layers, limit, rows = (
+    width, neurons, layers, rows = (
         number if type(number := plain.get(name)) is int and number > 0 else None
-        for name in (
-            "hidden_size", "intermediate_size", "num_hidden_layers", "max_position_embeddings",
-            "vocab_size",
-        )
-    )  # fmt: skip
+        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+    )
+    limit = known_limit(asked.model, asked.revision)
     if options.expansion_rate is not None and width and neurons and layers:
         counts_to_keep([neurons] * layers, options.expansion_rate, [width] * layers)
     if asked.window is not None and limit and asked.window > limit:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from resprout.data.tokens import MANIFEST, TokenSet
 from resprout.files import unwritable
+from resprout.hub import hub_reason
 from resprout.models.by_name import check_device
-from resprout.models.hub_errors import hub_reason
 from resprout.models.names import SIZES, check_subject, plain_configuration
 
 T = TypeVar("T")

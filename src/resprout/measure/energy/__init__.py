@@ -1,7 +1,8 @@
 """Energy of decoding: joules per token from hardware counters, net of the idle power."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from resprout.lazy import on_first_use
 
 if TYPE_CHECKING:
     from resprout.measure.energy.counters import Counter, NoCounter, Reading, open_counter
@@ -26,9 +27,4 @@ _HOMES = {
     "measure_energy": "measure",
     "open_counter": "counters",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """Speed of decoding: time to the first token and per further token, tokens per second, memory."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from resprout.lazy import on_first_use
 
 if TYPE_CHECKING:
     from resprout.measure.speed.measure import measure_speed
@@ -17,9 +18,4 @@ _HOMES = {
     "check_speed": "workloads",
     "measure_speed": "measure",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOMES)

@@ -4,8 +4,9 @@
 `reference` scores, `figures` and `summary` make figures, and `measure` puts them together.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from resprout.lazy import on_first_use
 
 if TYPE_CHECKING:
     from resprout.measure.text.lengths import check_lengths
@@ -48,9 +49,4 @@ _HOMES = {
     "read_prompts": "prompts",
     "repetition_n": "repetition",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOMES)

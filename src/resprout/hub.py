@@ -1,10 +1,9 @@
-"""Why the Hub does not give something, in words that say what to do."""
+"""Asking the Hub for a model: its cache first, once, and why not, in words that say what to do."""
 
-from collections.abc import Iterator
-
-from resprout.hints import first_line
+from resprout.hints import causes, first_line
 
 # By the names of their classes: libraries wrap each other's errors, and move classes about.
+_GATED = "GatedRepoError"
 _WANTED_OFFLINE = "OfflineModeIsEnabled"
 _NO_ANSWER = ("ConnectError", "ConnectionError", "gaierror")
 _TOO_LATE = ("ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError")
@@ -19,9 +18,28 @@ _STATUS = {
 HUB_TIMEOUT_SECONDS = 10  # for one answer
 
 
+def cached_file(name: str, file: str, revision: str | None = None) -> str | None:
+    """Where the local cache has a file of a model; None where it has not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, file, revision=revision)
+    return found if isinstance(found, str) else None
+
+
+def ask_for_model(name: str, revision: str | None = None) -> None:
+    """Ask the Hub once: transformers would ask an unreachable one six times, for half a minute.
+
+    Raises:
+        Exception: of many libraries, all meaning that the model cannot be had.
+    """
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+
+
 def hub_reason(error: BaseException) -> str:
     """Any other error of asking the Hub, as one short line."""
-    kinds = kinds_of(error)
+    kinds = _kinds(error)
     if _WANTED_OFFLINE in kinds:
         return "HF_HUB_OFFLINE is set, and the cache has no such model"
     status = _status(error)
@@ -42,20 +60,28 @@ def hub_reason(error: BaseException) -> str:
 
 def _status(error: BaseException) -> int | None:
     """The status of an answer of the Hub, where there was one."""
-    for link in _chain(error):
+    for link in causes(error):
         found = getattr(getattr(link, "response", None), "status_code", None)
         if isinstance(found, int):
             return found
     return None
 
 
-def kinds_of(error: BaseException) -> list[str]:
+def _kinds(error: BaseException) -> list[str]:
     """The names of an error's class and of those of its causes."""
-    return [type(link).__name__ for link in _chain(error)]
+    return [type(link).__name__ for link in causes(error)]
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+def gated(error: BaseException, name: str) -> str | None:
+    """What to do about a repository whose licence is not accepted; None for any other error.
+
+    Args:
+        error: of transformers or huggingface_hub.
+        name: the Hub id that was asked for.
+    """
+    if _GATED not in _kinds(error):
+        return None
+    return (
+        f"{name!r} is gated: accept its licence at https://huggingface.co/{name}, then log in with "
+        "`hf auth login` or set HF_TOKEN"
+    )

@@ -501,6 +501,31 @@ def test_a_lost_end_is_refused(tmp_path, lines, words, monkeypatch):
     assert file.exists()
 
 
+@pytest.mark.parametrize("protocol", ["fair", "paper"])
+@pytest.mark.parametrize(
+    "name", ["train.bin", "train.index.npy", "progress.json", "tokenizer.json"]
+)
+def test_a_flipped_bit_in_unfinished_work(tmp_path, lines, monkeypatch, name, protocol):
+    """It is named, it is not used, it stays, and starting over leads to the undisturbed result."""
+    given = {"train_tokenizer": 300, "protocol": protocol}
+    monkeypatch.setattr(engine, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(encoder, "BATCH_BYTES", 12_000)
+    expected = prepare(lines, tmp_path / "plain", **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "_split", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(lines, tmp_path / "out", **given)
+    file = tmp_path / "out" / "unfinished" / name
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b'"tokens"') + 11 if name == "progress.json" else -40] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}' is not as it was written.*--start_over"):
+        prepare(lines, tmp_path / "out", **given)
+    assert file.read_bytes() == content
+    assert prepare(lines, tmp_path / "out", **given, start_over=True).digest == expected.digest
+    assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "plain")
+
+
 @pytest.mark.parametrize("content", ["", '{"text": "short"}\n' * 9, "not json\n"])
 def test_an_empty_source_leaves_nothing(tmp_path, words, content):
     (tmp_path / "x.jsonl").write_text(content)

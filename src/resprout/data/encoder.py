@@ -45,6 +45,12 @@ class Batch:
     position: Position | None = None
     text_bytes: int = 0
 
+    def up_to(self, wanted: int) -> "Batch":
+        """The first pieces, one or more, and what was left out before them."""
+        pieces = self.pieces[:wanted]
+        skipped = [(at, what) for at, what in self.skipped if at < wanted]
+        return Batch(pieces, self.texts[:wanted], self.held[:wanted], skipped, pieces[-1].position)
+
 
 class Encoder:
     """A tokenizer made ready for whole documents.

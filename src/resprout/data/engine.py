@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,24 @@ from resprout.data import tokenizer as bpe
 from resprout.data.encoder import Batch, Encoder
 from resprout.data.folder import FORMAT, MANIFEST, OutputFolder
 from resprout.data.manifest import manifest_of
-from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS, Piece, Skipped, Source
+from resprout.data.pieces import (
+    MIN_DOCUMENT_CHARACTERS,
+    Skipped,
+    Source,
+    describe_skipped,
+)
 from resprout.data.request import Request
 from resprout.data.sources import is_held_out
-from resprout.data.writer import SPLITS, Counts, OutputError, Writer, output_errors
-from resprout.files import write_json
+from resprout.data.writer import (
+    DAMAGED,
+    PROGRESS,
+    SPLITS,
+    Counts,
+    OutputError,
+    Writer,
+    output_errors,
+)
+from resprout.files import sealed, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -50,6 +64,7 @@ class State:
     exhausted: bool = False  # because the source has ended
     move: dict[str, Any] | None = None
     moved: bool = False
+    tokenizer_sha256: str | None = None  # of the one that is being written with
 
 
 class Run:
@@ -96,8 +111,7 @@ class Run:
         counts = {name: Counts() for name in SPLITS}
         if found is None:
             self.out.begin()
-            with output_errors(self.out.path):
-                write_json(self.out.work / "progress.json", self._described() | {"counts": None})
+            self._note_begin()
         else:
             self.state = State(**found["state"])
             if found["counts"]:
@@ -105,8 +119,13 @@ class Run:
             self.source.pin(self.state.pinned)
         self.kept_tokens = sum(split.tokens for split in counts.values())
         words = self._words()
+        self.state.tokenizer_sha256 = bpe.digest(words.tokenizer)
+        if found is None or not found["counts"]:
+            self._note_begin()
         encoder = Encoder(words.tokenizer, words.end_of_text)
-        writer = Writer(self.out.work, encoder.dtype, counts, cut=self.state.move is None)
+        digests = found.get("digests") if found else None  # older unfinished work has none
+        whole = self.state.move is None
+        writer = Writer(self.out.work, encoder.dtype, counts, whole, digests)
         try:
             if not self.state.read:
                 self._read(writer, encoder)
@@ -124,6 +143,11 @@ class Run:
             )
             write_json(self.out.work / MANIFEST, manifest)
         self.out.deliver()
+
+    def _note_begin(self) -> None:
+        with output_errors(self.out.path):
+            said = sealed(self._described() | {"counts": None})
+            write_json(self.out.work / PROGRESS, said)
 
     def _described(self) -> dict[str, Any]:
         return {
@@ -143,8 +167,7 @@ class Run:
         if self.words is not None:
             words = self.words
         elif path.is_file():  # written last of its files, and whole
-            tokenizer = bpe.load(path)
-            return Words(tokenizer, bpe.end_of_text_id(tokenizer))
+            return self._own_words(path)
         else:
             size = self.request.train_tokenizer
             assert size is not None
@@ -154,6 +177,17 @@ class Run:
         with output_errors(self.out.path):
             bpe.save(self.out.work, words.tokenizer, words.end_of_text, words.pretrained)
         return words
+
+    def _own_words(self, path: Path) -> Words:
+        """The tokenizer that an earlier run trained and went on with."""
+        expected = self.state.tokenizer_sha256
+        try:
+            tokenizer = bpe.load(path)
+        except Exception:  # the tokenizers' own, of no narrower class
+            tokenizer = None
+        if tokenizer is None or (expected and bpe.digest(tokenizer) != expected):
+            raise ValueError(DAMAGED.format(str(path), "is not as it was written"))
+        return Words(tokenizer, bpe.end_of_text_id(tokenizer))
 
     def _sample(self) -> Iterator[str]:
         """Text to train a tokenizer on: of documents that are not held out."""
@@ -180,7 +214,7 @@ class Run:
             if wanted < len(batch.pieces):
                 ids, counts = ids[: int(counts[:wanted].sum())], counts[:wanted]
             if self.state.read:
-                batch = shortened(batch, wanted)
+                batch = batch.up_to(wanted)
             self._count(batch)
             if batch.pieces:
                 writer.append(batch, ids, counts)
@@ -260,23 +294,3 @@ ONE_DOCUMENT = (
     "protocol: {!r} is a single document, which 'fair' cannot divide (it holds out whole "
     "documents); allowed is --protocol paper, which takes the end of the text for validation"
 )
-
-
-def shortened(batch: Batch, wanted: int) -> Batch:
-    """A batch up to a piece, and what was left out before it."""
-    pieces: list[Piece] = batch.pieces[:wanted]
-    return Batch(
-        pieces,
-        batch.texts[:wanted],
-        batch.held[:wanted],
-        [(at, skipped) for at, skipped in batch.skipped if at < wanted],
-        pieces[-1].position,
-    )
-
-
-def describe_skipped(skipped: dict[str, dict[str, Any]]) -> str:
-    """`3 corrupt (first: a.jsonl:7), ...`, empty where nothing was left out."""
-    return ", ".join(
-        f"{entry['count']:,} {reason.replace('_', ' ')} (first: {entry['first']})"
-        for reason, entry in sorted(skipped.items())
-    )

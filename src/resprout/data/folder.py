@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resprout.data.writer import PROGRESS, SPLITS, OutputError, output_errors
-from resprout.files import TEMPORARY, only_one, read_json, unwritable
+from resprout.data.writer import DAMAGED, PROGRESS, SPLITS, OutputError, output_errors
+from resprout.files import TEMPORARY, only_one, read_json, seal_holds, unwritable
 
 MANIFEST = "manifest.json"
 WORK = "unfinished"
@@ -74,8 +74,16 @@ class OutputFolder:
         return _read(self.path / MANIFEST)
 
     def progress(self) -> dict[str, Any] | None:
-        """How far unfinished work has come, None where there is none."""
-        return _read(self.work / PROGRESS)
+        """How far unfinished work has come, None where there is none.
+
+        Raises:
+            ValueError: its record is damaged; what it says is then not believed.
+        """
+        path = self.work / PROGRESS
+        found = _read(path)
+        if (found is None and path.exists()) or not seal_holds(found):
+            raise ValueError(DAMAGED.format(str(path), "is not as it was written"))
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[None]:

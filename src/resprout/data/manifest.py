@@ -37,7 +37,7 @@ def manifest_of(
             "tokens": counts.tokens,
             "bytes": counts.text_bytes,
             "documents": counts.documents,
-            "sha256": file_sha256(folder / f"{name}.bin"),
+            "sha256": writer.hashes[f"{name}.bin"].hexdigest(),
             "index_sha256": file_sha256(folder / f"{name}.index.npy"),
         }
     tokenizer_sha256 = bpe.digest(words.tokenizer)

@@ -148,3 +148,11 @@ def utf8_bytes(text: str) -> int | None:
         return len(text.encode())
     except UnicodeEncodeError:
         return None
+
+
+def describe_skipped(skipped: dict[str, dict[str, Any]]) -> str:
+    """`3 corrupt (first: a.jsonl:7), ...`, empty where nothing was left out."""
+    return ", ".join(
+        f"{entry['count']:,} {reason.replace('_', ' ')} (first: {entry['first']})"
+        for reason, entry in sorted(skipped.items())
+    )

@@ -129,7 +129,7 @@ def prepare_text(
 
 def _is_done(out: OutputFolder, request: Request) -> bool:
     """Whether the folder holds this request's files; refuses one with another's."""
-    unfinished, finished = out.progress(), out.finished()
+    finished = out.finished()
     if finished is not None:
         asked = finished.get("request")
         if asked is None:
@@ -139,7 +139,7 @@ def _is_done(out: OutputFolder, request: Request) -> bool:
             )
         request.check_same(asked, "finished", str(out.path))
         return True
-    if unfinished is not None:
+    if (unfinished := out.progress()) is not None:
         request.check_same(unfinished["request"], "unfinished", str(out.path))
     return False
 

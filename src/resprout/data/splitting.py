@@ -97,6 +97,7 @@ def move_tail(writer: Writer, move: dict[str, Any]) -> None:
         os.ftruncate(bins[0], start * item)
         os.fsync(bins[0])
     writer.counts = {name: Counts(**move["after"][name]) for name in SPLITS}
+    writer.hash_again()
 
 
 def _documents_up_to(writer: Writer, start: int) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Two splits growing on disk: tokens and indexes, up to a point that is known to be whole."""
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -12,12 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resprout.data.encoder import Batch, Ids
-from resprout.files import write_json
+from resprout.files import sealed, write_json
 
 SPLITS = ("train", "val")
 PROGRESS = "progress.json"
 HEADER_BYTES = 128  # of an .npy file with two columns, whatever its number of rows
 ROW_BYTES = 16  # (end in tokens, bytes), both uint64
+READ_BYTES = 1 << 24
+
+
+DAMAGED = (
+    "out_dir: {!r} {}; allowed is the unfinished work as it was left, or to start over "
+    "(--start_over)"
+)
 
 
 class OutputError(OSError):
@@ -44,7 +52,14 @@ class Counts:
 class Writer:
     """`train.bin`, `val.bin` and their indexes in a folder of unfinished work."""
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any], counts: dict[str, Counts], cut: bool):
+    def __init__(
+        self,
+        folder: Path,
+        dtype: np.dtype[Any],
+        counts: dict[str, Counts],
+        cut: bool,
+        digests: dict[str, str] | None = None,
+    ):
         """Take up the files where `counts` says they are whole.
 
         Args:
@@ -52,17 +67,26 @@ class Writer:
             dtype: of a token.
             counts: split -> what was committed.
             cut: whether to cut what lies behind that. Not while a tail is being moved.
+            digests: file -> sha256 of what was committed of it (an index without its header), to
+                compare it with.
 
         Raises:
-            ValueError: a file is shorter than what was committed.
+            ValueError: a file is shorter than what was committed, or differs from it.
         """
         self.folder = folder
         self.dtype = dtype
         self.counts = counts
         self.files: dict[str, int] = {}
+        self.hashes = {name: hashlib.sha256() for name in self._sizes()}
         with output_errors(folder):
             for name, size in self._sizes().items():
                 self.files[name] = self._open(name, size, cut)
+            if cut:
+                self.hash_again()
+        for name, expected in (digests or {}).items():
+            if cut and self.hashes[name].hexdigest() != expected:
+                self.close()
+                raise ValueError(DAMAGED.format(str(folder / name), "is not as it was written"))
 
     def _sizes(self) -> dict[str, int]:
         sizes = {}
@@ -76,13 +100,19 @@ class Writer:
         if cut:
             if size > HEADER_BYTES and os.fstat(descriptor).st_size < size:
                 os.close(descriptor)
-                raise ValueError(
-                    f"out_dir: {str(self.folder / name)!r} has lost its end; allowed is the "
-                    "unfinished work as it was left, or to start over (--start_over)"
-                )
+                raise ValueError(DAMAGED.format(str(self.folder / name), "has lost its end"))
             os.ftruncate(descriptor, size)  # a new index gets room for its header
         os.lseek(descriptor, 0, os.SEEK_END)
         return descriptor
+
+    def hash_again(self) -> None:
+        """Take the digests from the files: of work taken up again, and after a move."""
+        for name, descriptor in self.files.items():
+            self.hashes[name] = hashlib.sha256()
+            at = HEADER_BYTES if name.endswith(".npy") else 0
+            while part := os.pread(descriptor, READ_BYTES, at):
+                self.hashes[name].update(part)
+                at += len(part)
 
     def append(self, batch: Batch, ids: Ids, counts: NDArray[np.int64]) -> None:
         """Write the pieces of a batch behind what is there, each into its split.
@@ -104,12 +134,16 @@ class Writer:
                 ends = (split.tokens + np.cumsum(counts[mine]))[ended]
                 read = split.open_bytes + np.cumsum(sizes[mine])
                 rows = np.column_stack([ends, np.diff(read[ended], prepend=0)])
-                write_all(self.files[f"{name}.bin"], chosen)
-                write_all(self.files[f"{name}.index.npy"], rows.astype("<u8"))
+                self._write(f"{name}.bin", chosen)
+                self._write(f"{name}.index.npy", rows.astype("<u8"))
                 split.tokens += len(chosen)
                 split.documents += len(rows)
                 split.text_bytes += int(sizes[mine].sum())
                 split.open_bytes = int(read[-1] - (read[ended][-1] if len(rows) else 0))
+
+    def _write(self, name: str, data: NDArray[Any]) -> None:
+        write_all(self.files[name], data)
+        self.hashes[name].update(data.data)
 
     def commit(self, progress: dict[str, Any]) -> None:
         """Make all that was written safe, and then say so, with what else there is to remember."""
@@ -117,7 +151,9 @@ class Writer:
             for descriptor in self.files.values():
                 os.fsync(descriptor)
             counts = {name: asdict(split) for name, split in self.counts.items()}
-            write_json(self.folder / PROGRESS, progress | {"counts": counts})
+            digests = {name: found.hexdigest() for name, found in self.hashes.items()}
+            said = progress | {"counts": counts, "digests": digests}
+            write_json(self.folder / PROGRESS, sealed(said))
 
     def close(self) -> None:
         """Let go of the files."""

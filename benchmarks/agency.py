@@ -9,7 +9,6 @@ figure is the median of the ratios of the rounds, with the middle half of them. 
 logits of both are compared: to the bit on a CPU.
 """
 
-import argparse
 import copy
 import statistics
 import sys
@@ -25,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+import arguments
 from resprout.models import agency
 from resprout.models.device import device_name, resolve_device, synchronise
 from resprout.models.quiet import quiet_transformers
@@ -96,10 +96,10 @@ def compare(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="*", default=list(SHAPES), choices=list(SHAPES))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--device", default="cpu")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--models", nargs="+", type=arguments.one_of(SHAPES), default=list(SHAPES))
+    parser.add_argument("--rounds", type=arguments.whole(), default=15)
+    parser.add_argument("--device", type=arguments.device, default="cpu")
     asked = parser.parse_args()
     device = resolve_device(asked.device)
     print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import arguments
 from reference_biogpt import plain_copy
 from resprout.models.cost import count_cost
 from resprout.models.cross_entropy import linear_cross_entropy
@@ -166,10 +167,10 @@ def by_kind(options: argparse.Namespace, part: str) -> dict[str, tuple[float, fl
     peaks = dict.fromkeys(kinds, 0.0)
     for number in range(options.rounds):
         for kind in kinds:
-            arguments = [sys.executable, __file__, "--work", part, "--kinds", kind]
+            command = [sys.executable, __file__, "--work", part, "--kinds", kind]
             for name in ("size", "device", "batch", "tokens", "prompt", "new_tokens", "repeats"):
-                arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-            done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+                command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
             seconds[kind] += found["seconds"]
             peaks[kind] = max(peaks[kind], found["peak"])
@@ -243,22 +244,37 @@ def flat(options: argparse.Namespace) -> None:
     print(f"  900 against 100: {ratio:.2f} x, peak memory {peak / 1e9:5.2f} GB")
 
 
+PARTS = {"train": train, "generate": generate, "flat": flat}
+# `control`: the size's matched GPT-NeoX. `compiled` is for training, `static` (cache) for decoding.
+KINDS = [
+    f"{whose} {how}"
+    for whose in ("plain", "ours", "control")
+    for how in ("fp32", "bf16", "compiled fp32", "compiled bf16", "static fp32", "static bf16")
+]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--size", type=arguments.size, default="biogpt-294m")
+    parser.add_argument("--parts", nargs="+", type=arguments.one_of(PARTS), default=list(PARTS))
+    parser.add_argument(
+        "--kinds", nargs="+", type=arguments.one_of(KINDS), help=f"of {', '.join(map(repr, KINDS))}"
     )
-    parser.add_argument("--size", default="biogpt-294m")
-    parser.add_argument("--parts", nargs="+", default=["train", "generate", "flat"])
-    parser.add_argument("--kinds", nargs="+", help="e.g. 'plain bf16' 'ours bf16' 'ours compiled'")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--prompt", type=int, default=16)
-    parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3, help="of each kind in each round")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--peak-tflops", type=float, help="of the device, in the kind's type")
-    parser.add_argument("--peak-gbytes", type=float, help="memory bandwidth of the device, per s")
+    parser.add_argument("--device", type=arguments.device, default="cpu")
+    parser.add_argument("--batch", type=arguments.whole(), default=2)
+    parser.add_argument("--tokens", type=arguments.whole(), default=512)
+    parser.add_argument("--prompt", type=arguments.whole(), default=16)
+    parser.add_argument("--new-tokens", type=arguments.whole(), default=128)
+    parser.add_argument(
+        "--repeats", type=arguments.whole(), default=3, help="of each kind in each round"
+    )
+    parser.add_argument("--rounds", type=arguments.whole(), default=2)
+    parser.add_argument(
+        "--peak-tflops", type=arguments.number(), help="of the device, in the kind's type"
+    )
+    parser.add_argument(
+        "--peak-gbytes", type=arguments.number(), help="memory bandwidth of the device, per s"
+    )
     parser.add_argument("--work", choices=["train", "generate"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -266,7 +282,7 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
     for part in options.parts:
-        {"train": train, "generate": generate, "flat": flat}[part](options)
+        PARTS[part](options)
 
 
 if __name__ == "__main__":

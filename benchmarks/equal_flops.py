@@ -11,13 +11,12 @@ model (`flops_per_token`); between the levels that were measured the loss is rea
 curve. A share that a method does not reach is left out, and said so.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+import arguments
 from resprout.measure.interpolation import ascending, interpolate
 from resprout.measure.statistics import Floats, estimate, resampling_weights
 from resprout.report.curves import Curve, curves
@@ -66,11 +65,11 @@ def row(curve: Curve, control: Curve, shares: list[float], weights: Floats) -> s
 
 def main() -> int:
     """Print a table for each subject and protocol."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("run", type=arguments.there)
+    parser.add_argument(
+        "--shares", type=arguments.number(0, 1), nargs="+", default=[0.95, 0.9, 0.85, 0.8]
     )
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.95, 0.9, 0.85, 0.8])
     parser.add_argument("--against", default=AGAINST)
     given = parser.parse_args()
     try:

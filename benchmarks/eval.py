@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
+import arguments
 from resprout.measure.scoring import batch_size, window_nats
 from resprout.measure.statistics import ratio_of_medians_interval
 from resprout.models.sizes import build, configuration
@@ -109,20 +110,18 @@ def tasks(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments.Parser(__doc__)
     parser.add_argument(
         "--models", nargs="*", default=["gpt-neox-nano", "biogpt-nano", "pythia", "biogpt-294m"]
     )
-    parser.add_argument("--windows", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--windows", type=arguments.whole(), default=16)
+    parser.add_argument("--repeats", type=arguments.whole(), default=7)
+    parser.add_argument("--device", type=arguments.device, default="cpu")
+    parser.add_argument("--threads", type=arguments.whole(), default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--tasks")
     parser.add_argument("--model")
-    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--limit", type=arguments.whole(), default=20)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else "CPU"

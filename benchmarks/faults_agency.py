@@ -5,7 +5,6 @@
 The model is the base of experiments/nano/agency.yaml: taken from its run, or grown there first.
 """
 
-import argparse
 import copy
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import arguments
 import resprout
 from growing import held_out_loss
 from resprout.data.calibration import read_calibration
@@ -104,9 +104,9 @@ def _drawn(seed: int) -> torch.Generator:
 
 def main() -> None:
     """Print every table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.Parser(__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/nano-agency"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
     given = parser.parse_args()
     spec = read_spec(STUDY)
     plain = next(subject for subject in spec.subjects if subject.agency is None)

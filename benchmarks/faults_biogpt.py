@@ -7,7 +7,6 @@ docs/FAULTS.md reads the figures; `unfair_choices.py` has the choices that are u
 faults.
 """
 
-import argparse
 import copy
 import math
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import arguments
 import resprout
 from growing import held_out_loss
 from resprout.data.tokens import TokenSet
@@ -149,10 +149,10 @@ def regrowth(subject: Grown, tokens: TokenSet, seed: int) -> None:
 
 def main() -> None:
     """Print every table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.Parser(__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/nano-biogpt"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
+    parser.add_argument("--parts", nargs="+", type=arguments.one_of(PARTS), default=PARTS)
     given = parser.parse_args()
     spec = read_spec(STUDY)
     with quiet_transformers():

@@ -7,13 +7,13 @@ the first token as published (the whole generation was timed) and as it is; how 
 until its end token; the throughput of a batch with and without the padding behind the end.
 """
 
-import argparse
 import statistics
 import time
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+import arguments
 import resprout
 from resprout.measure.speed.decoding import Decoder
 from resprout.models.quiet import quiet_transformers
@@ -50,11 +50,13 @@ def generated(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.Parser(__doc__)
     parser.add_argument("model")
-    parser.add_argument("--amounts", nargs="+", type=float, default=[0, 0.2, 0.4])
-    parser.add_argument("--new-tokens", type=int, default=450)
-    parser.add_argument("--end", type=int, help="token that ends a text; default the tokenizer's")
+    parser.add_argument("--amounts", nargs="+", type=arguments.amount, default=[0, 0.2, 0.4])
+    parser.add_argument("--new-tokens", type=arguments.whole(), default=450)
+    parser.add_argument(
+        "--end", type=arguments.whole(0), help="token that ends a text; default the tokenizer's"
+    )
     given = parser.parse_args()
     print(
         "| cut | first token, as published | as it is | tokens per text | tokens/s, padding too |"

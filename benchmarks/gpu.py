@@ -37,20 +37,21 @@ from pathlib import Path
 import torch
 import transformers
 
+import arguments
 from resprout.files import read_json, write_json
 from resprout.models.device import device_name, resolve_device
 from resprout.train.throughput import peak_of
 
 HERE = Path(__file__).parent
 TRAIN_KINDS = [
-    f"{who} bf16{how}" for who in ("plain", "ours", "control") for how in ("", " compiled")
+    f"{who} {how}bf16" for who in ("plain", "ours", "control") for how in ("", "compiled ")
 ]
 DECODE_KINDS = [
     "plain bf16",
     "ours bf16",
-    "ours bf16 static",
+    "ours static bf16",
     "control bf16",
-    "control bf16 static",
+    "control static bf16",
 ]
 
 
@@ -106,15 +107,20 @@ def run(name: str, command: list[str], options: argparse.Namespace) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments.Parser(__doc__)
     names = ["train", "decode", "cut", "removal", "2:4", "eval", "agency"]
-    parser.add_argument("--parts", nargs="+", choices=names, default=names)
+    parser.add_argument("--parts", nargs="+", type=arguments.one_of(names), default=names)
     parser.add_argument("--out", type=Path, default=Path("results/gpu"))
-    parser.add_argument("--size", default="biogpt-294m", help="a BioGPT; its control follows")
-    parser.add_argument("--device", default="cuda", help="cpu runs all parts small, as a trial")
-    parser.add_argument("--limit", type=int, default=540, help="seconds of a part")
+    parser.add_argument(
+        "--size", type=arguments.size, default="biogpt-294m", help="a BioGPT; its control follows"
+    )
+    parser.add_argument(
+        "--device",
+        type=arguments.device,
+        default="cuda",
+        help="cpu runs all parts small, as a trial",
+    )
+    parser.add_argument("--limit", type=arguments.whole(), default=540, help="seconds of a part")
     options = parser.parse_args()
     device = resolve_device(options.device)
     peak = peak_of(device, "bf16")

@@ -6,10 +6,10 @@ Grows each subject of the study from the study's own recipe (first seed) at each
 the held-out loss; the lowest goes into the study file. Nothing is kept.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
+import arguments
 from growing import grow
 from resprout.models.device import resolve_device
 from resprout.models.sizes import SIZES, build
@@ -18,14 +18,17 @@ from resprout.study.subjects import Subjects
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("study", type=arguments.there)
+    parser.add_argument(
+        "--rates", nargs="+", type=arguments.number(), default=[2e-3, 4e-3, 8e-3, 1.6e-2]
     )
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--rates", nargs="+", default=["2e-3", "4e-3", "8e-3", "1.6e-2"])
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", type=arguments.device, default="auto")
     options = parser.parse_args()
-    spec = read_spec(options.study)
+    try:
+        spec = read_spec(options.study)
+    except ValueError as error:
+        parser.error(str(error))
     device = resolve_device(options.device)
     seed = spec.seeds[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +43,7 @@ def main() -> None:
             unigram = tokens.unigram_nats_per_token
             print(f"{subject.name}: single-token frequencies give {unigram:.3f} nats per token")
             for rate in options.rates:
-                tried = subject.model_copy(update={"learning_rate": float(rate)})
+                tried = subject.model_copy(update={"learning_rate": rate})
                 model = build(subjects.configuration(tried), seed)
                 nats, result = grow(subjects, tried, model, seed, device)
                 speed = result.tokens / result.seconds

@@ -16,7 +16,6 @@ on it. All ways run in one process, in turn (A B C D A B C D ...), and their tok
   the ids are taken out.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -29,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer
 
+import arguments
 from resprout.data import tokenizer as bpe
 from resprout.data.prepare import prepare_text
 from resprout.data.sources import find_source
@@ -70,12 +70,10 @@ def one_at_a_time(source: Path, out: Path, tokenizer: AutoTokenizer) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--megabytes", type=float, default=20)
-    parser.add_argument("--vocabulary", type=int, default=16_384)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--megabytes", type=arguments.number(), default=20)
+    parser.add_argument("--vocabulary", type=arguments.whole(), default=16_384)
+    parser.add_argument("--repeats", type=arguments.whole(), default=5)
     options = parser.parse_args()
     texts = collect(int(options.megabytes * 1e6))
     size = sum(len(text.encode()) for text in texts)

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+import arguments
 import resprout
 from resprout.measure.stage import stage
 from resprout.models.device import synchronise
@@ -215,15 +216,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {"magnitude": magnitude
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--size", default="biogpt-294m", help="of `magnitude`")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--parts", nargs="+", type=arguments.one_of(PARTS), default=list(PARTS))
+    parser.add_argument("--repeats", type=arguments.whole(), default=5)
+    parser.add_argument("--size", type=arguments.size, default="biogpt-294m", help="of `magnitude`")
+    parser.add_argument("--device", type=arguments.device, default="cpu")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.device = torch.device(options.device)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for part in options.parts:
         PARTS[part](options)

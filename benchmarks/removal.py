@@ -26,6 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+import arguments
 import resprout
 from prune import llama_1b
 from resprout.models.description import skeleton
@@ -142,16 +143,16 @@ def case(name: str, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--cases", nargs="+", type=arguments.one_of(CASES), default=list(CASES))
+    parser.add_argument("--tokens", type=arguments.whole(), default=256)
+    parser.add_argument("--repeats", type=arguments.whole(), default=7)
+    parser.add_argument(
+        "--decode", type=arguments.whole(0), default=16, help="new tokens; 0 = not measured"
     )
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--decode", type=int, default=16, help="new tokens; 0 = not measured")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--device", type=arguments.device, default="cpu")
+    parser.add_argument("--dtype", type=arguments.dtype, default="bfloat16")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.device}")
     for name in options.cases:

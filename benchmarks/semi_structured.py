@@ -8,11 +8,11 @@ runs; a ratio of 1 or more is no gain, and is printed as that. Needs a CUDA devi
 capability 8.0.
 """
 
-import argparse
 import copy
 
 import torch
 
+import arguments
 import resprout
 from prune import llama_1b
 from removal import in_turn
@@ -21,12 +21,10 @@ from resprout.pruning.semi_structured import to_semi_structured
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--dtype", type=arguments.dtype, default="bfloat16")
+    parser.add_argument("--tokens", type=arguments.whole(), default=2048)
+    parser.add_argument("--repeats", type=arguments.whole(), default=20)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA device")

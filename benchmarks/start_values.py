@@ -12,7 +12,6 @@ them four times as large). `scaled` takes the start values of `init="scaled"`; c
 (`scaled+kernels`) are made on top.
 """
 
-import argparse
 import math
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+import arguments
 from growing import grow
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.device import resolve_device
@@ -128,13 +128,11 @@ CHANGES: dict[str, Callable[[BioGPTForCausalLM], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments.Parser(__doc__)
     parser.add_argument("--changes", nargs="+", default=["none", *CHANGES])
-    parser.add_argument("--rates", nargs="+", default=["4e-3"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rates", nargs="+", type=arguments.number(), default=[4e-3])
+    parser.add_argument("--seeds", nargs="+", type=arguments.whole(0), default=[0])
+    parser.add_argument("--device", type=arguments.device, default="auto")
     options = parser.parse_args()
     for name in {part for change in options.changes for part in change.split("+")}:
         if name not in ("none", "scaled", *CHANGES):
@@ -151,7 +149,7 @@ def main() -> None:
         for change in options.changes:
             for rate in options.rates:
                 for seed in options.seeds:
-                    tried = subject.model_copy(update={"learning_rate": float(rate)})
+                    tried = subject.model_copy(update={"learning_rate": rate})
                     config = subjects.configuration(tried)
                     if "scaled" in change.split("+"):
                         config.init = "scaled"

@@ -21,7 +21,6 @@ Equal seed, batch, machine and versions give equal stories. bf16 was no faster (
 batch of 100, stories260K: both 13.5 s); a static cache was (8.9 s).
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -33,6 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+import arguments
 from resprout.data.calibration import as_windows
 from resprout.files import file_sha256, new_file, write_json, write_text
 from resprout.models.loss import logits_loss
@@ -162,14 +162,12 @@ def make(folder: Path, out: Path, stories: int, seed: int, batch: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("model", type=Path, help="a model folder")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("model", type=arguments.there, help="a model folder")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--stories", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--stories", type=arguments.whole(), default=2000)
+    parser.add_argument("--seed", type=arguments.whole(0), default=0)
+    parser.add_argument("--batch", type=arguments.whole(), default=100)
     options = parser.parse_args()
     try:
         make(options.model, options.out, options.stories, options.seed, options.batch)

@@ -20,7 +20,6 @@ When all points are there:
 - OUT/story_curves.png and .svg: a panel per kind of unit, and the scopes of weights at 50 %.
 """
 
-import argparse
 import copy
 import time
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +35,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import arguments
 from resprout.data.calibration import SAMPLES, as_windows
 from resprout.data.tokens import Split
 from resprout.files import file_sha256, read_json, write_json
@@ -327,13 +327,11 @@ def run(folder: Path, stories: Path, out: Path, amounts: list[float], part: str)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("model", type=Path, help="a model folder")
-    parser.add_argument("stories", type=Path, help="a folder of benchmarks/stories.py")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("model", type=arguments.there, help="a model folder")
+    parser.add_argument("stories", type=arguments.there, help="a folder of benchmarks/stories.py")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--amounts", type=float, nargs="+", default=AMOUNTS)
+    parser.add_argument("--amounts", type=arguments.amount, nargs="+", default=AMOUNTS)
     parser.add_argument("--part", default="1/1", help="I/N: only every N-th point, from the I-th")
     options = parser.parse_args()
     try:

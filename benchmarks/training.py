@@ -6,13 +6,13 @@ All four run in turn in one process; prints median tokens/s. The chunked loss (o
 the trainer uses where a model's head is a plain product.
 """
 
-import argparse
 import statistics
 import time
 
 import torch
 from torch import nn
 
+import arguments
 from resprout.models.loss import fused_loss, logits_loss
 from resprout.models.sizes import build, configuration
 
@@ -20,11 +20,9 @@ WINDOW = 128
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--windows", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=20)
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("--windows", type=arguments.whole(), default=8)
+    parser.add_argument("--steps", type=arguments.whole(), default=20)
     options = parser.parse_args()
     losses = {"all logits": logits_loss, "chunked": fused_loss}
     runs = {}

@@ -9,13 +9,13 @@ Reads the records of both runs. Each row is the control's loss less BioGPT's, in
 in pairs; and each seed by itself.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+import arguments
 from resprout.measure.interpolation import ascending, interpolate
 from resprout.measure.statistics import Floats, estimate, resampling_weights
 from resprout.report.curves import Curve, curves
@@ -76,9 +76,11 @@ def named(folder: Path) -> dict[tuple[str, str], Curve]:
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("alike", type=Path, help="the run of unfair.yaml")
-    parser.add_argument("warming_up", type=Path, help="the run of unfair_warming_up.yaml")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("alike", type=arguments.there, help="the run of unfair.yaml")
+    parser.add_argument(
+        "warming_up", type=arguments.there, help="the run of unfair_warming_up.yaml"
+    )
     given = parser.parse_args()
     try:
         alike, warming = named(given.alike), named(given.warming_up)

@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -20,6 +20,7 @@ from resprout.files import check_digests, read_json
 from resprout.hints import first_line
 from resprout.hub import gated, hub_reason
 from resprout.models.biogpt.published import read_config, read_published
+from resprout.models.by_name import check_dtype
 from resprout.models.device import resolve_device
 from resprout.models.modeling_cut import class_for, is_changed
 from resprout.models.names import MANIFEST, SIZES, check_subject, is_published, not_to_be_had
@@ -252,10 +253,6 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
     """
     if dtype is None:
         return torch.float32
-    if dtype == "auto":
-        return "auto"
-    allowed = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    found = allowed.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise ValueError(f"dtype: got {dtype!r}, allowed are auto, {', '.join(allowed)}")
-    return found
+    name = str(dtype).removeprefix("torch.")
+    check_dtype(name)
+    return "auto" if name == "auto" else cast(torch.dtype, getattr(torch, name))

@@ -18,7 +18,7 @@ import numpy as np
 
 import arguments
 from resprout.measure.interpolation import ascending, interpolate
-from resprout.measure.statistics import Floats, estimate, resampling_weights
+from resprout.measure.statistics import Floats, estimate
 from resprout.report.curves import Curve, curves
 from resprout.report.records import read_run
 
@@ -80,7 +80,7 @@ def main() -> int:
             if control is None:
                 methods = ", ".join(curve.method for curve in own)
                 raise ValueError(f"against: got {given.against!r}, allowed are {methods}")
-            weights = resampling_weights(control.seeds, len(control.sizes), 2000, seed=0)
+            weights = control.weights()
             print(f"{key[0]}, {key[1]}, {control.seeds} seeds, against {given.against}\n")
             heads = [f"{100 * share:g} % of the FLOPs" for share in given.shares]
             print(f"| method | fewest FLOPs | {' | '.join(heads)} |")

@@ -17,7 +17,7 @@ import numpy as np
 
 import arguments
 from resprout.measure.interpolation import ascending, interpolate
-from resprout.measure.statistics import Floats, estimate, resampling_weights
+from resprout.measure.statistics import Floats, estimate
 from resprout.report.curves import Curve, curves
 from resprout.report.records import read_run
 
@@ -92,7 +92,7 @@ def main() -> int:
         return 2
     curve = alike[BIOGPT, "fair"]
     seeds, windows = curve.seeds, len(curve.sizes)
-    weights = resampling_weights(seeds, windows, 2000, seed=0)
+    weights = curve.weights()
     print("| choice taken away | control | BioGPT | advantage | 95 % interval | each seed |")
     print("| --- | --: | --: | --: | --: | --: |")
     for told, control, bio in table:

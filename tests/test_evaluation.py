@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import resprout
 from resprout.cli.app import main
+from resprout.measure.drawn import by_document
 from resprout.measure.figure import Measured
 from resprout.measure.significance import paired_difference
 from resprout.models.sizes import build, configuration
@@ -108,9 +109,8 @@ def test_every_measure_of_a_model_and_its_cut(whole, smaller, piqa, text_folder,
         assert kept["identity"]["options"]["precision"] == "fp32"
     compared = results["comparisons"]["smaller"]
     nats = [read(out / "models" / n / "loss.json")["measured"] for n in ("smaller", "whole")]
-    expected = paired_difference(
-        nats[0]["window_nats"], nats[1]["window_nats"], nats[0]["window_tokens"]
-    )
+    sums = (nats[0]["window_nats"], nats[1]["window_nats"], nats[0]["window_tokens"])
+    expected = paired_difference(*(by_document(s, nats[0]["window_documents"]) for s in sums))
     assert compared["loss"]["difference"] == pytest.approx(expected.value)
     assert compared["loss"]["ci95"] == pytest.approx([expected.low, expected.high])
     assert compared["tasks"]["piqa"]["items"] == 8

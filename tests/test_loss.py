@@ -13,9 +13,11 @@ from resprout.data.held_out import HeldOut, of_texts, of_tokens, read_held_out
 from resprout.data.tokenizer import for_transformers
 from resprout.data.wikitext import detokenise, read_wikitext
 from resprout.measure import precision
+from resprout.measure.drawn import by_document
 from resprout.measure.held_out_loss import LossOptions, measure_loss
 from resprout.measure.loss import window_losses
 from resprout.measure.scoring import token_nats, window_nats
+from resprout.measure.statistics import mean_interval
 from resprout.models.sizes import build, configuration
 
 
@@ -78,7 +80,14 @@ def test_the_whole_set_as_studies_measure_it(model, tokens, words):
     for name in ("nats_per_token", "perplexity", "bits_per_byte", "tokens", "windows"):
         assert found.details[name] == pytest.approx(study[name], rel=1e-6), name
     np.testing.assert_allclose(found.details["window_nats"], study["window_nats"], atol=1e-3)
-    assert found.figures["nats_per_token"].ci95 == pytest.approx(study["ci95"], rel=1e-6)
+    documents = found.details["window_documents"]
+    assert len(documents) == len(study["window_nats"]) and documents == sorted(documents)
+    assert set(documents) == set(range(len(of_tokens(tokens, words).documents)))
+    sums = [by_document(study[name], documents) for name in ("window_nats", "window_tokens")]
+    assert found.figures["nats_per_token"].ci95 == pytest.approx(mean_interval(*sums), abs=1e-5)
+    assert f"bootstrap over {len(set(documents))} documents" in (
+        found.figures["nats_per_token"].protocol
+    )
 
 
 def test_a_prepared_folder_and_its_text_are_the_same_set(model, tokens, words, text_folder):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from resprout.measure import significance
 from resprout.measure import statistics as stats
+from resprout.measure.drawn import by_document, owners
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -92,8 +93,64 @@ def test_weights_of_every_resample_sum_to_what_there_is():
     assert weights.shape == (50, 3, 20)
     assert weights.sum(axis=(1, 2)) == pytest.approx(np.full(50, 60))
     one = stats.resampling_weights(1, 20, 50, seed=1)
-    assert (one == one.round()).all()  # one seed: plain counts of windows
-    assert (one >= 0).all()
+    counts = 1 + (one - 1) / stats._widening(20)  # one seed: counts of windows, drawn apart
+    assert counts == pytest.approx(counts.round(), abs=1e-9)
+    assert (counts > -1e-9).all()
+
+
+@pytest.mark.parametrize("D", [3, 5, 10, 30])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_documents_that_differ_are_covered_few_and_of_any_size(D, spread):
+    """Drawn one by one their windows give intervals that hold the truth in half of all cases."""
+    generator = np.random.default_rng(D)
+    hits, alone, trials = 0, 0, 300
+    for trial in range(trials):
+        sizes = np.maximum(2, np.exp(generator.normal(3.5, spread, D)).round()).astype(int)
+        documents = np.repeat(np.arange(D), sizes)
+        losses = 3 + generator.normal(0, 0.3, D)[documents]
+        nats = 128 * (losses + generator.normal(0, 0.3, len(documents)))
+        tokens = np.full(len(documents), 128)
+        sums = (by_document(nats, documents), by_document(tokens, documents))
+        low, high = stats.mean_interval(*sums, seed=trial, resamples=400)
+        hits += low <= 3 <= high
+        low, high = stats.mean_interval(nats, tokens, seed=trial, resamples=400)
+        alone += low <= 3 <= high
+    assert hits / trials > 0.89
+    assert alone / trials < 0.6
+
+
+def test_a_ratio_is_expanded_about_the_datas_own():
+    """Exact for equal sizes and for the data's own weights, close where weights move little."""
+    generator = np.random.default_rng(0)
+    totals, sizes = generator.normal(300, 30, (2, 50)), generator.integers(80, 120, 50)
+    weights = stats.resampling_weights(1, 50, 200, seed=0) * np.ones((1, 2, 1))
+    plain = np.ones((1, 2, 50))
+    whole = totals.sum() / (2 * sizes.sum())
+    assert stats.weighted_mean(totals, sizes, plain) == pytest.approx([whole])
+    ratio = (weights * totals).sum((1, 2)) / (weights * sizes).sum((1, 2))
+    moved = stats.weighted_mean(totals, sizes, weights)
+    assert moved == pytest.approx(ratio, abs=0.25 * ratio.std())
+    alike = (weights * totals).sum((1, 2)) / 100
+    assert stats.weighted_mean(totals, np.ones(50), weights) == pytest.approx(alike)
+    one = np.zeros((1, 2, 50))
+    one[0, 1] = 1  # the second row alone, whatever the scale of its weights
+    assert stats.weighted_mean(totals, np.ones(50), one) == pytest.approx([totals[1].mean()])
+
+
+def test_windows_of_a_document_are_added_up():
+    values = np.arange(12).reshape(2, 6)
+    assert by_document(values, [7, 7, 3, 3, 3, 9]).tolist() == [[9, 1, 5], [27, 13, 11]]
+    assert by_document(values, [7] * 6) is not None
+    assert by_document(values, [7] * 6).shape == by_document(values, None).shape == (2, 6)
+    ends = np.array([5, 12, 20])
+    windows = [(0, 4, 4), (4, 4, 4), (8, 4, 4), (12, 4, 2), (16, 3, 3)]
+    # Middle predicted tokens 3, 7, 11, 16, 18.
+    assert owners(windows, ends).tolist() == [0, 1, 1, 2, 2]
+
+
+def test_fewer_of_unequal_size_count():
+    assert stats.effective_number([4, 4, 4]) == pytest.approx(3)
+    assert stats.effective_number([100, 1, 1]) == pytest.approx(1.04, abs=0.01)
 
 
 def test_interval_over_seeds_is_wider_where_seeds_differ():

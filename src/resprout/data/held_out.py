@@ -55,6 +55,12 @@ class HeldOut:
         parts = [part for ids in self.documents for part in (ids, np.array(end, dtype=np.int64))]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
+    @cached_property
+    def ends(self) -> Ids:
+        """(n,) where each document ends in the stream, its end of text included."""
+        extra = 0 if self.end_of_text is None else 1
+        return np.cumsum([len(ids) + extra for ids in self.documents], dtype=np.int64)
+
     @property
     def text_bytes(self) -> int:
         """UTF-8 bytes of all documents."""

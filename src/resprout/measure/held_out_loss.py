@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from resprout.data.held_out import HeldOut
 from resprout.data.windows import document_windows, evaluation_windows, strided_windows
+from resprout.measure.drawn import DOCUMENTS, owners, what_is_drawn
 from resprout.measure.figure import Measured
 from resprout.measure.loss_figures import loss_details, loss_figures
 from resprout.measure.loss_options import LossOptions
@@ -74,10 +75,12 @@ def measure_loss(
     options = options or LossOptions()
     check_loss(model.config, options, held_out.definition)
     started = time.perf_counter()
+    documents: list[int] | None = None
     T = window_of(model.config, options, held_out.definition)
     if held_out.definition is None:
         tokens, windows = held_out.stream, _of_stream(held_out, T, options.stride)
         owner = np.arange(len(windows))
+        documents = owners(windows, held_out.ends).tolist()
     else:
         tokens, windows, owner = _of_documents(held_out, tokenizer, T)
     check_ids(tokens, model.config.get_text_config(decoder=True).vocab_size, held_out.source)
@@ -90,9 +93,14 @@ def measure_loss(
     nats = np.bincount(owner, each).astype(np.float64)
     counts = np.bincount(owner, counted).astype(np.int64)
     seconds = time.perf_counter() - started
-    protocol = loss_protocol(held_out, T, options, len(windows), choice)
-    figures = loss_figures(nats, counts, held_out, options.seed, protocol, seconds)
+    drawn = what_is_drawn(documents, len(nats))
+    if held_out.definition is not None:
+        drawn = f"{len(nats):,} pages"
+    protocol = loss_protocol(held_out, T, options, len(windows), choice, drawn)
+    figures = loss_figures(nats, counts, held_out, options.seed, protocol, seconds, documents)
     details = loss_details(nats, counts, held_out, figures)
+    if documents is not None:
+        details[DOCUMENTS] = documents
     details |= {"window": T, "stride": options.stride, "precision": choice.as_json()}
     return Measured(figures, details)
 
@@ -149,7 +157,7 @@ def _of_documents(
 
 
 def loss_protocol(
-    held_out: HeldOut, T: int, options: LossOptions, windows: int, choice: Choice
+    held_out: HeldOut, T: int, options: LossOptions, windows: int, choice: Choice, drawn: str
 ) -> str:
     """How the loss was measured, in a sentence."""
     precision = choice.precision
@@ -174,5 +182,4 @@ def loss_protocol(
             f"the whole held-out set of {held_out.source}, {n} documents as one stream, "
             f"{way}, each token but the first predicted once"
         )
-    items = "pages" if held_out.definition is not None else "windows"
-    return f"{how}; {precision}; interval: bootstrap over {items}, {RESAMPLES:,} resamples"
+    return f"{how}; {precision}; interval: bootstrap over {drawn}, {RESAMPLES:,} resamples"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resprout.data.held_out import HeldOut
+from resprout.measure.drawn import by_document
 from resprout.measure.figure import Figure
 from resprout.measure.loss import bits_per_byte, perplexity
 from resprout.measure.statistics import mean_interval
@@ -18,6 +19,7 @@ def loss_figures(
     seed: int,
     protocol: str,
     seconds: float,
+    documents: list[int] | None = None,
 ) -> dict[str, Figure]:
     """All figures of a loss; each is a function of the nats over a total of something.
 
@@ -28,15 +30,17 @@ def loss_figures(
         seed: of the bootstrap over items.
         protocol: how it was measured.
         seconds: what that took.
+        documents: (W,) of each item, which are drawn together; None = each item by itself.
     """
     total, items = float(nats.sum()), len(nats)
-    by_document = held_out.definition is not None
+    by_page = held_out.definition is not None
     tokens = len(held_out.stream)
     intervals: dict[int, tuple[float, float]] = {}  # by what it is a mean over: most share one
 
     def interval(sizes: NDArray[Any]) -> tuple[float, float]:
         if id(sizes) not in intervals:
-            intervals[id(sizes)] = mean_interval(nats, sizes, seed=seed)
+            totals = by_document(nats, documents)
+            intervals[id(sizes)] = mean_interval(totals, by_document(sizes, documents), seed=seed)
         return intervals[id(sizes)]
 
     def figure(sizes: NDArray[Any], scale: float, unit: str, of: Any) -> Figure:
@@ -53,7 +57,7 @@ def loss_figures(
 
     # Of a document its own bytes and words; of a window, which may part a word, the whole set's.
     bytes_, byte_scale = (held_out.bytes, 1.0)
-    if not by_document:
+    if not by_page:
         bytes_, byte_scale = counts, held_out.text_bytes / tokens
     figures = {
         "nats_per_token": figure(counts, 1.0, "nats per token", float),
@@ -74,7 +78,7 @@ def loss_figures(
         )
     else:
         words, word_scale = (held_out.words, 1.0)
-        if not by_document:
+        if not by_page:
             words, word_scale = counts, held_out.word_count / tokens
         figures["word_perplexity"] = figure(words, word_scale, "per word", perplexity)
     return figures

@@ -9,6 +9,7 @@ from resprout.measure.statistics import (
     RESAMPLES,
     Estimate,
     Floats,
+    effective_number,
     estimate,
     resampling_weights,
     weighted_mean,
@@ -37,7 +38,8 @@ def paired_difference(
         ValueError: shapes that differ.
     """
     first, second, tokens = _paired(a, b, sizes)
-    weights = resampling_weights(len(first), len(tokens), resamples, seed)
+    effective = effective_number(tokens)
+    weights = resampling_weights(len(first), len(tokens), resamples, seed, effective)
     return estimate(lambda w: weighted_mean(first - second, tokens, w), weights)
 
 

@@ -1,4 +1,4 @@
-"""Degradation curves: the losses of a subject under a method, level by level, window by window."""
+"""Degradation curves: losses of a subject under a method, by level, seed and held-out document."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resprout.measure.drawn import drawn, drawn_tokens
 from resprout.measure.statistics import (
     RESAMPLES,
     Estimate,
     Floats,
+    effective_number,
     from_resamples,
     kept_weights,
     weighted_mean,
@@ -37,9 +39,11 @@ class Curve:
         non_embedding: (L,) the same without embeddings and head; None where a record lacks it.
         flops: (L,) mean FLOPs per token, weights at zero left out; None where a record lacks it.
         flops_context_tokens: in a context of so many tokens; None with `flops`.
-        nats: (L, S, W) summed loss per level, seed and held-out window.
+        nats: (L, S, W) summed loss per level, seed and held-out document (or window, where the
+            records do not tell documents apart: `measure.drawn`).
         before: the same before recovery, or None where it was not measured or nothing recovered.
-        sizes: (W,) tokens per window.
+        sizes: (W,) tokens of each.
+        windows: tokens of each window, of which the documents are made up.
         tokens: digest of the tokens: curves on the same tokens are compared window by window.
         bits_per_nat: bits per byte for each nat per token.
         records: what it was made from, per level one of each seed.
@@ -60,6 +64,7 @@ class Curve:
     nats: Floats
     before: Floats | None
     sizes: NDArray[np.int64]
+    windows: tuple[int, ...] = field(repr=False)
     tokens: str
     bits_per_nat: float
     records: list[list[Record]] = field(repr=False)
@@ -76,8 +81,9 @@ class Curve:
         return np.stack([weighted_mean(level, self.sizes, weights) for level in levels], axis=1)
 
     def weights(self, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
-        """Bootstrap weights of this curve's seeds and windows, (R, S, W)."""
-        return kept_weights(self.seeds, len(self.sizes), resamples, seed)
+        """Bootstrap weights of this curve's seeds and documents, (R, S, W)."""
+        effective = effective_number(self.sizes)
+        return kept_weights(self.seeds, len(self.sizes), resamples, seed, effective)
 
     def resampled(self, nats: Floats | None = None) -> Floats:
         """(1 + R, L): nats per token of the data itself, then of each resample."""
@@ -132,7 +138,8 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
         flops_context_tokens=context,
         nats=_window_nats(table, "loss"),
         before=_window_nats(table, "loss_before_recovery") if measured_before else None,
-        sizes=np.array(loss["window_tokens"]),
+        sizes=drawn_tokens(loss),
+        windows=tuple(loss["window_tokens"]),
         tokens=table[0][0]["digests"]["tokens"],
         bits_per_nat=loss["tokens_per_byte"] / math.log(2),
         records=table,
@@ -141,7 +148,8 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
 
 
 def _window_nats(table: list[list[Record]], measure: str) -> Floats:
-    return np.array([[r["measures"][measure]["window_nats"] for r in row] for row in table])
+    found = [[(r["measures"]["loss"], r["measures"][measure]) for r in row] for row in table]
+    return np.array([[drawn(loss, this) for loss, this in row] for row in found])
 
 
 def _sizes(table: list[list[Record]], name: str) -> Floats | None:

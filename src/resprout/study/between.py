@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from resprout.measure.drawn import DOCUMENTS, drawn, drawn_tokens, what_is_drawn
 from resprout.measure.significance import holm, paired_difference, sign_flip_p
 from resprout.measure.tasks.paired import compare_items
 
@@ -13,7 +12,7 @@ _COUNTS = {"only_first": "only_baseline", "only_second": "only_model"}
 
 
 def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Loss of a model minus that of the baseline, window by window.
+    """Loss of a model minus that of the baseline, document by document.
 
     Args:
         model: details of its measure `loss`.
@@ -26,18 +25,20 @@ def compare_losses(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[st
     same = model["data_digest"] == base["data_digest"]
     if not same or model["window_tokens"] != base["window_tokens"]:
         return {"not_compared": "they did not predict the same tokens in the same windows"}
-    sizes = model["window_tokens"]
+    sizes = drawn_tokens(model)
     if len(sizes) < 2:
         return {"not_compared": "one window has no interval"}
-    found = paired_difference(model["window_nats"], base["window_nats"], sizes)
-    differences = np.subtract(model["window_nats"], base["window_nats"])
+    ours, theirs = drawn(model), drawn(model, base)
+    found = paired_difference(ours, theirs, sizes)
+    differences = ours - theirs
+    what = what_is_drawn(model.get(DOCUMENTS), len(model["window_tokens"]))
     return {
         "difference": found.value,
         "ci95": [found.low, found.high],
         "p": sign_flip_p(differences),
         "unit": "nats per token, model minus baseline",
         "items": len(sizes),
-        "protocol": "paired bootstrap and two-sided sign-flip test over windows",
+        "protocol": f"paired bootstrap and two-sided sign-flip test over {what}",
     }
 
 

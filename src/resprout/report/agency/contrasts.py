@@ -8,7 +8,6 @@ seeds that agree exactly, the intervals of the records themselves.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -18,9 +17,10 @@ from resprout.measure.statistics import (
     LEVEL,
     RESAMPLES,
     Floats,
+    effective_number,
     from_resamples,
+    kept_weights,
     plain_mean_interval,
-    resampling_weights,
     weighted_mean,
 )
 
@@ -115,19 +115,14 @@ def resampled(matrix: Floats, sizes: Floats) -> Floats:
     """(1 + R,) nats per token: the data's own, then the resampled; the same weights for all."""
     seeds, windows = matrix.shape
     plain = np.ones((1, seeds, windows))
-    weights = _weights(seeds, windows)
+    weights = kept_weights(seeds, windows, RESAMPLES, 0, effective_number(sizes))
     return np.concatenate([weighted_mean(matrix, sizes, w) for w in (plain, weights)])
-
-
-@lru_cache(maxsize=4)
-def _weights(seeds: int, windows: int) -> Floats:
-    return resampling_weights(seeds, windows, RESAMPLES, seed=0)
 
 
 def effect_of_resamples(values: Floats, seeds: int) -> Effect:
     """From (1 + R,) figures over windows (and seeds): p is where the interval's end meets zero."""
     found = from_resamples(values)
-    over = "held-out windows" if seeds == 1 else "seeds and held-out windows"
+    over = "held-out text" if seeds == 1 else "seeds and held-out text"
     return Effect(found.value, found.low, found.high, resampled_p(values), seeds, over)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from resprout.measure.drawn import drawn, drawn_tokens
 from resprout.report.agency.contrasts import Reading
 
 Record = dict[str, Any]
@@ -73,8 +74,8 @@ def read(
             loss["nats_per_token"],
             low,
             high,
-            nats=np.array(loss["window_nats"], dtype=np.float64),
-            sizes=np.array(loss["window_tokens"], dtype=np.float64),
+            nats=drawn(loss).astype(np.float64),
+            sizes=drawn_tokens(loss).astype(np.float64),
         )
     if measure.kind == "text":
         return _figure(text_at(record, temperature), measure.key, measure.key)

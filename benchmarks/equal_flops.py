@@ -6,9 +6,9 @@
 Reads the records of a run. Each row is a method of a subject and protocol: its loss where so large
 a share of the uncut model's FLOPs per token is left, less that of --against (default: the random
 control of the most units), in nats per token, with the 95 % interval over training seeds and
-held-out windows, in pairs. Below zero is better than the control. FLOPs are those of the smaller
-model (`flops_per_token`); between the levels that were measured the loss is read off a monotone
-curve. A share that a method does not reach is left out, and said so.
+held-out documents, in pairs. Below zero is better than the control. FLOPs are those of the smaller
+model, products with weights at zero left out; between the levels that were measured the loss is
+read off a monotone curve. A share that a method does not reach is left out, and said so.
 """
 
 import sys
@@ -80,6 +80,12 @@ def main() -> int:
             if control is None:
                 methods = ", ".join(curve.method for curve in own)
                 raise ValueError(f"against: got {given.against!r}, allowed are {methods}")
+            for curve in own:
+                if curve.seeds != control.seeds or curve.windows != control.windows:
+                    raise ValueError(
+                        f"run: {curve.method} has {curve.seeds} seeds or other windows, allowed "
+                        f"are those of {control.method}, {control.seeds} seeds; finish the run"
+                    )
             weights = control.weights()
             print(f"{key[0]}, {key[1]}, {control.seeds} seeds, against {given.against}\n")
             heads = [f"{100 * share:g} % of the FLOPs" for share in given.shares]

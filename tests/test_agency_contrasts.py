@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from resprout.measure.significance import paired_difference
+from resprout.measure.significance import paired_difference, resampled_p
 from resprout.report.agency.contrasts import (
     Reading,
     contrast,
-    resampled_p,
     student_p,
 )
 from resprout.report.agency.readings import logarithm
@@ -47,7 +46,7 @@ def test_over_windows_it_is_the_paired_bootstrap():
     )
     own = paired_difference(a, b, sizes)
     assert (found.value, found.low, found.high) == pytest.approx((own.value, own.low, own.high))
-    assert found.over == "seeds and held-out windows"
+    assert found.over == "seeds and held-out text"
 
 
 def test_other_windows_are_refused():

@@ -141,7 +141,7 @@ def test_many_curves_are_told_in_few_sentences():
     assert "bo, random, fair, by 1.620" in said[0]
     assert said[1] == (
         "ada against bo, protocol fair: cutting raises the loss of ada less by 2 of 2 methods "
-        "(95 % intervals of the mean rise)."
+        "(mean rise, p of 0.05 or less after Holm's correction over the methods)."
     )
     assert first_sentence(found) == said[0]
     assert first_sentence(found[:2]) == summary(found[:2], compare_all(found[:2]))[0]

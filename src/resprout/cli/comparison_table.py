@@ -41,7 +41,8 @@ def _mean(records: list[dict[str, Any]], read: Read, digits: int) -> str:
 
 
 def _loss(record: dict[str, Any]) -> float | None:
-    found: float | None = record["measures"]["loss"].get("perplexity")
+    """Its logarithm is what a mean can be taken of, so that the page shows the same."""
+    found: float | None = record["measures"]["loss"].get("nats_per_token")
     return found
 
 
@@ -69,7 +70,7 @@ def _speed(name: str) -> Read:
 
 # Heading -> where its figure stands, and its decimals.
 _FIGURES: dict[str, tuple[Read, int]] = {
-    "perplexity": (_loss, 1),
+    "nats/token": (_loss, 3),
     "tokens/s": (_speed("tokens_per_second"), 1),
     "first token, ms": (_speed("time_to_first_token"), 2),
     "distinct-2": (_text("distinct_2"), 2),

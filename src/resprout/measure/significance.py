@@ -102,6 +102,16 @@ def sign_flip_ps(differences: ArrayLike, seed: int = 0, flips: int = FLIPS) -> F
     return (as_far + 1) / (flips + 1)
 
 
+def resampled_p(values: ArrayLike) -> float:
+    """Two-sided p-value of (1 + R,) resamples: the level at which their interval first holds zero.
+
+    Twice the smaller tail beyond zero, never below 2 / (R + 1).
+    """
+    resamples = np.asarray(values, dtype=np.float64)[1:]
+    tail = min((resamples <= 0).sum(), (resamples >= 0).sum())
+    return float(min(1.0, 2 * (tail + 1) / (len(resamples) + 1)))
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Two subjects on the same items: how often each was right, and the p-value of a difference."""

@@ -13,7 +13,7 @@ from resprout.measure.degradation import (
     loss_at_equal,
     mean_rise,
 )
-from resprout.measure.significance import holm, sign_flip_ps
+from resprout.measure.significance import resampled_p
 from resprout.measure.statistics import Estimate, Floats, from_resamples
 from resprout.report.curves import Curve
 
@@ -32,9 +32,6 @@ class Comparison:
         unit: `nat per token`, or `bit per byte` where the tokenizers differ.
         paired: whether the same windows were compared one by one.
         at_amounts: amount -> difference there.
-        p_at_amounts: amount -> p-value of the sign-flip test of the windows' differences, means
-            over seeds: of these trained models. Holm-corrected over the amounts; empty where not
-            paired.
         equal_surviving: differences at equal surviving parameters, over the range where both have
             levels, or None (`not_compared` says why; so for the next two).
         equal_non_embedding: at equal surviving parameters outside of embeddings and head.
@@ -43,6 +40,7 @@ class Comparison:
         rises: mean rise over the curve's own uncut loss, averaged over the common amounts, of
             each: the area under the degradation curve, per unit of amount.
         rise_difference: of the two, A minus B: below zero A is the more resilient.
+        rise_p: its p-value, from the same resamples, of this comparison alone.
         within: largest amount whose rise stays within 0.1 nat per token, of each.
         knees: amount from which the loss rises faster than on average, of each, where it has one.
     """
@@ -52,13 +50,13 @@ class Comparison:
     unit: str
     paired: bool
     at_amounts: dict[float, Estimate]
-    p_at_amounts: dict[float, float]
     equal_surviving: AtEqual | None
     equal_non_embedding: AtEqual | None
     equal_flops: AtEqual | None
     not_compared: dict[str, str]
     rises: tuple[Estimate, Estimate] | None
     rise_difference: Estimate | None
+    rise_p: float | None
     within: tuple[Estimate, Estimate] | None
     knees: tuple[Estimate | None, Estimate | None]
 
@@ -72,7 +70,16 @@ def compare_all(found: list[Curve]) -> list[Comparison]:
 
 
 def comparable(found: list[Curve]) -> list[tuple[Curve, Curve]]:
-    """The pairs of `compare_all`, without the work."""
+    """The pairs of `compare_all`, without the work; not those of `in_other_windows`."""
+    return [(a, b) for a, b in _alike(found) if not _other_windows(a, b)]
+
+
+def in_other_windows(found: list[Curve]) -> list[tuple[Curve, Curve]]:
+    """Pairs that read the same tokens in other windows: what a token has before it differs."""
+    return [(a, b) for a, b in _alike(found) if _other_windows(a, b)]
+
+
+def _alike(found: list[Curve]) -> list[tuple[Curve, Curve]]:
     return [
         (a, b)
         for a, b in combinations(found, 2)
@@ -81,9 +88,13 @@ def comparable(found: list[Curve]) -> list[tuple[Curve, Curve]]:
     ]
 
 
+def _other_windows(a: Curve, b: Curve) -> bool:
+    return a.tokens == b.tokens and a.windows != b.windows
+
+
 def compare(a: Curve, b: Curve) -> Comparison:
     """Compare two curves, by a paired bootstrap where both read the same windows."""
-    paired = a.tokens == b.tokens and a.nats.shape[1:] == b.nats.shape[1:]
+    paired = a.tokens == b.tokens and a.seeds == b.seeds  # then their windows are the same
     same_tokens = a.tokens == b.tokens
     weights_a = a.weights(seed=0)
     weights_b = weights_a if paired else b.weights(seed=1)
@@ -91,10 +102,6 @@ def compare(a: Curve, b: Curve) -> Comparison:
 
     common = sorted(set(a.amounts.tolist()) & set(b.amounts.tolist()))
     places = [(int(np.argmax(a.amounts == m)), int(np.argmax(b.amounts == m))) for m in common]
-    p_at_amounts: dict[float, float] = {}
-    if paired and common:
-        differences = [a.nats[i].mean(axis=0) - b.nats[j].mean(axis=0) for i, j in places]
-        p_at_amounts = dict(zip(common, holm(sign_flip_ps(differences)).tolist(), strict=True))
     equal: dict[str, AtEqual | None] = {}
     not_compared: dict[str, str] = {}
     for size in SIZES:
@@ -103,11 +110,12 @@ def compare(a: Curve, b: Curve) -> Comparison:
             equal[name] = _at_equal(size, a, x, b, y)
         except ValueError as error:
             equal[name], not_compared[name] = None, str(error)
-    rises = rise_difference = within = None
+    rises = rise_difference = rise_p = within = None
     if len(common) >= 2 and a.amounts[0] == b.amounts[0] == 0:
         rise_a, rise_b = mean_rise(common[-1], a.amounts, x), mean_rise(common[-1], b.amounts, y)
         rises = from_resamples(rise_a), from_resamples(rise_b)
         rise_difference = from_resamples(rise_a - rise_b)
+        rise_p = resampled_p(rise_a - rise_b)
         limit_a, limit_b = (
             TOLERATED_RISE_NATS * (1 if same_tokens else curve.bits_per_nat) for curve in (a, b)
         )
@@ -124,11 +132,11 @@ def compare(a: Curve, b: Curve) -> Comparison:
             amount: from_resamples(x[:, i] - y[:, j])
             for amount, (i, j) in zip(common, places, strict=True)
         },
-        p_at_amounts=p_at_amounts,
         **equal,
         not_compared=not_compared,
         rises=rises,
         rise_difference=rise_difference,
+        rise_p=rise_p,
         within=within,
         knees=(knee_estimate(knee(a.amounts, x)), knee_estimate(knee(b.amounts, y))),
     )
@@ -155,7 +163,7 @@ def _at_equal(size: str, a: Curve, x: Floats, b: Curve, y: Floats) -> AtEqual:
 def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
     """The run in sentences: who has the lower loss, who loses less, and how sure that is."""
     if not comparisons:
-        return [_alone(curve) for curve in found]
+        return [*(_alone(curve) for curve in found), *cautions(found)]
     sentences = []
     for pair in comparisons:
         a, b = pair.first.label, pair.second.label
@@ -178,20 +186,43 @@ def headline(found: list[Curve], comparisons: list[Comparison]) -> list[str]:
             within_a, within_b = pair.within
             sentences.append(
                 f"The largest amount that keeps the rise within {TOLERATED_RISE_NATS:g} nat per "
-                f"token is {_within(pair.first, within_a)} for {a} and "
-                f"{_within(pair.second, within_b)} for {b}."
+                f"token is {within_words(pair.first, within_a)} for {a} and "
+                f"{within_words(pair.second, within_b)} for {b}."
             )
-    if all(_trained_once(curve) for curve in found):
-        sentences.append(
-            "One training run each: the intervals tell how far the choice of held-out text could "
-            "move these figures, not how far another training seed could."
+    return sentences + cautions(found)
+
+
+def cautions(found: list[Curve]) -> list[str]:
+    """What the intervals do not tell: training runs that there are not, windows that differ."""
+    said = []
+    once = list(dict.fromkeys(curve.subject for curve in found if trained_once(curve)))
+    told = (
+        "the intervals tell how far other held-out documents could move these figures, not how "
+        "far another training run could"
+    )
+    if once and all(curve.subject in once for curve in found):
+        said.append(f"One training run each: {told}.")
+    elif once:
+        said.append(f"One training run of {', '.join(once)}: {told}.")
+    for a, b in in_other_windows(found):
+        said.append(
+            f"{a.label} and {b.label} are not compared: their text was read in other windows "
+            f"(of {max(a.windows)} and {max(b.windows)} tokens)."
         )
-    return sentences
+    return said
 
 
-def _trained_once(curve: Curve) -> bool:
-    """Whether it has one seed, or seeds that changed no loss: of what was trained elsewhere."""
-    return bool((curve.nats == curve.nats[:, :1]).all())
+def trained_once(curve: Curve) -> bool:
+    """Whether all its seeds cut the same trained model: they are of recovery and of chance alone.
+
+    Told by the digests of the models; of records without, by losses that agree exactly.
+    """
+    if curve.seeds == 1:
+        return True
+    digests = {record["digests"].get("subject") for record in curve.records[0]}
+    if None in digests:
+        return bool((curve.nats == curve.nats[:, :1]).all())
+    return len(digests) == 1
 
 
 def _sizes_to_tell(pair: Comparison) -> list[tuple[str, AtEqual]]:
@@ -236,7 +267,10 @@ def _alone(curve: Curve) -> str:
     )
 
 
-def _within(curve: Curve, found: Estimate) -> str:
-    if found.value >= curve.amounts[-1]:  # it never left the limit: the curve says no more
+def within_words(curve: Curve, found: Estimate) -> str:
+    """The largest amount within the limit, as far as the levels tried can tell."""
+    top = curve.amounts[-1]
+    if found.value >= top:  # it never left the limit: the curve says no more
         return f"{found.value:.0%} or more (the largest tried)"
-    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
+    more = " or more" if found.high >= top else ""
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%}{more})"

@@ -18,7 +18,7 @@ from resprout.measure.statistics import (
     kept_weights,
     weighted_mean,
 )
-from resprout.report.series import Series, series_of
+from resprout.report.series import Series, series_of, whole_grid
 
 Record = dict[str, Any]
 
@@ -48,6 +48,8 @@ class Curve:
         bits_per_nat: bits per byte for each nat per token.
         records: what it was made from, per level one of each seed.
         borrowed: whether the uncut records are another method's, whose uncut model is the same.
+        left_out: (amount, seed) of the records that have no place in it: other levels lack the
+            seed, or other seeds the level.
     """
 
     label: str
@@ -69,6 +71,7 @@ class Curve:
     bits_per_nat: float
     records: list[list[Record]] = field(repr=False)
     borrowed: bool = False
+    left_out: tuple[tuple[float, int], ...] = ()
 
     @property
     def seeds(self) -> int:
@@ -97,7 +100,7 @@ class Curve:
 
 
 def curves(records: Sequence[Record]) -> list[Curve]:
-    """The curves of a run (or several), in the order of the records; levels that all seeds have."""
+    """The curves of a run (or several), in the order of the records; see `whole_grid`."""
     all_series = series_of(records)
     several = {
         name: len({getattr(series, name) for series in all_series}) > 1
@@ -105,16 +108,18 @@ def curves(records: Sequence[Record]) -> list[Curve]:
     }
     if not several["method"]:
         several["method"] = any(series.variant for series in all_series)
-    found = (_curve(series, several) for series in all_series)
-    return [curve for curve in found if curve is not None]
+    return [_curve(series, several) for series in all_series]
 
 
-def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
-    """Of the levels that all its seeds have; None where there is no such level."""
-    seeds = sorted({seed for level in series.points.values() for seed in level})
-    whole = [amount for amount in series.levels if len(series.points[amount]) == len(seeds)]
-    if not whole:
-        return None
+def _curve(series: Series, several: dict[str, bool]) -> Curve:
+    """Of the levels and seeds that keep most points without a gap."""
+    whole, seeds = whole_grid({level: set(own) for level, own in series.points.items()})
+    left_out = tuple(
+        (amount, seed)
+        for amount in series.levels
+        for seed in series.seeds_at(amount)
+        if amount not in whole or seed not in seeds
+    )
     table = [series.records(amount, seeds) for amount in whole]
     loss = table[0][0]["measures"]["loss"]
     contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
@@ -144,6 +149,7 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve | None:
         bits_per_nat=loss["tokens_per_byte"] / math.log(2),
         records=table,
         borrowed=series.borrowed,
+        left_out=left_out,
     )
 
 

@@ -96,6 +96,7 @@ def _sections(found: Sequence[Curve], studies: Sequence[str]) -> dict[str, Any]:
         "comparison_unit": shared_unit(comparisons),
         "curve_labels": [curve.label for curve in found],
         "beside": side_by_side(found),
+        "left_out": [(c.label, _in_words(c.left_out)) for c in found if c.left_out],
         "borrowed": [curve.label for curve in found if curve.borrowed],
         "tasks": task_tables(found),
         "workloads": workload_tables(found),
@@ -105,6 +106,15 @@ def _sections(found: Sequence[Curve], studies: Sequence[str]) -> dict[str, Any]:
         "published": [(curve["subject"], curve["source"]) for curve in published],
         "data": script_json({"plot": plot, "insides": drawings}),
     }
+
+
+def _in_words(left_out: Sequence[tuple[float, int]]) -> str:
+    """`seed 2 at 0%, 25%`, seed by seed."""
+    seeds = dict.fromkeys(seed for _, seed in left_out)
+    return "; ".join(
+        f"seed {seed} at {', '.join(f'{100 * a:g}%' for a, own in left_out if own == seed)}"
+        for seed in seeds
+    )
 
 
 def _foot(run: Run) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,22 @@ def series_of(records: Sequence[Record]) -> list[Series]:
             Series(subject, method, variant, points, borrowed, protocol, several_protocols, run)
         )
     return found
+
+
+def whole_grid(at: Mapping[float, Set[int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Levels and seeds without a gap: the choice that keeps most points, then most levels.
+
+    Args:
+        at: level -> the seeds that it has.
+    """
+    best: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
+    # Each level's own seeds are a candidate: all levels that have these too.
+    for seeds in [*at.values(), set.intersection(*map(set, at.values())) if at else set()]:
+        levels = tuple(level for level in sorted(at) if seeds <= at[level])
+        kept = len(levels) * len(seeds), len(levels)
+        if seeds and kept > (len(best[0]) * len(best[1]), len(best[0])):
+            best = levels, tuple(sorted(seeds))
+    return best
 
 
 def _options(record: Record) -> tuple[str, str]:

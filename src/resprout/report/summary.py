@@ -2,11 +2,21 @@
 
 from collections.abc import Sequence
 
+from resprout.measure.significance import holm
 from resprout.measure.statistics import Estimate, from_resamples
-from resprout.report.comparison import Comparison, comparable, compare_all, headline
+from resprout.report.comparison import (
+    Comparison,
+    cautions,
+    comparable,
+    compare_all,
+    headline,
+    within_words,
+)
 from resprout.report.curves import Curve
 
 MOST_PAIRS_IN_WORDS = 2
+SURE = 0.05
+_CORRECTED = "p of 0.05 or less after Holm's correction over the methods"
 TABLE_HEADINGS = (
     "A",
     "B",
@@ -36,12 +46,7 @@ def summary(found: Sequence[Curve], comparisons: Sequence[Comparison]) -> list[s
         sentences += _duels(pairs, said)
     if len(protocols) > 1:
         sentences += _agreement(comparisons)
-    if max(curve.seeds for curve in found) == 1:
-        sentences.append(
-            "One training run each: the intervals tell how far the choice of held-out text could "
-            "move these figures, not how far another training seed could."
-        )
-    return sentences
+    return sentences + cautions(list(found))
 
 
 def first_sentence(found: Sequence[Curve]) -> str | None:
@@ -82,20 +87,27 @@ def _rise(curve: Curve, amount: float, per_token: bool) -> Estimate:
 
 
 def _duels(pairs: list[Comparison], said: str) -> list[str]:
-    """For each two subjects: under how many methods which of them rose less, surely."""
-    counts: dict[tuple[str, str], list[int]] = {}
+    """For each two subjects: under how many methods which of them rose less, surely.
+
+    Surely: p of 0.05 or less after Holm's correction over the methods.
+    """
+    duels: dict[tuple[str, str], list[tuple[float, bool]]] = {}
     for pair in pairs:
-        if pair.rise_difference is None:
+        if pair.rise_difference is None or pair.rise_p is None:
             continue
         a, b = pair.first, pair.second
         if (a.subject, a.run) == (b.subject, b.run):
             continue
         first, second = (f"{c.subject} of {c.run}" if c.run else c.subject for c in (a, b))
-        names = first, second
-        ahead = counts.setdefault(names, [0, 0, 0])
-        sure, lower = pair.rise_difference.excludes_zero, pair.rise_difference.value < 0
-        ahead[2 if not sure else 0 if lower else 1] += 1
-    return [_told(names, ahead, said) for names, ahead in counts.items()]
+        ours = pair.rise_p, pair.rise_difference.value < 0
+        duels.setdefault((first, second), []).append(ours)
+    sentences = []
+    for names, found in duels.items():
+        counts = [0, 0, 0]
+        for p, (_, lower) in zip(holm([p for p, _ in found]), found, strict=True):
+            counts[2 if p > SURE else 0 if lower else 1] += 1
+        sentences.append(_told(names, counts, said))
+    return sentences
 
 
 def _told(names: tuple[str, str], counts: list[int], said: str) -> str:
@@ -110,7 +122,8 @@ def _told(names: tuple[str, str], counts: list[int], said: str) -> str:
         told += f"; by {unsure} they cannot be told apart" if unsure else ""
     else:
         told = f"by none of {methods} can it be told whose loss cutting raises less"
-    return f"{' against '.join(names)}{said}: {told} (95 % intervals of the mean rise)."
+    sure = _CORRECTED if sum(counts) > 1 else "95 % interval"
+    return f"{' against '.join(names)}{said}: {told} (mean rise, {sure})."
 
 
 def _agreement(comparisons: Sequence[Comparison]) -> list[str]:
@@ -165,8 +178,8 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
                 _interval(rise_b, ".3f"),
                 _interval(pair.rise_difference, "+.3f"),
                 *(_interval(None if at is None else at.mean, "+.3f") for at in equal),
-                _interval(within_a, ".0%"),
-                _interval(within_b, ".0%"),
+                "-" if within_a is None else within_words(pair.first, within_a),
+                "-" if within_b is None else within_words(pair.second, within_b),
             ]
         )
     alike = shared_unit(comparisons) is not None

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from resprout.measure.figure import Figure
 from resprout.measure.speed.decoding import Run
 from resprout.measure.speed.options import REPEATS_FOR_AN_INTERVAL, SpeedOptions
-from resprout.measure.speed.percentiles import step_percentile_intervals, step_percentiles
+from resprout.measure.speed.percentiles import median_step_interval, step_percentiles
 from resprout.measure.speed.timing import Timed
 from resprout.measure.speed.workloads import Workload
 from resprout.measure.statistics import median_interval, ratio_of_medians_interval
 
 PERCENTS = (50, 95, 99)
 _NO_STEPS = "one new token: there is no further one"
+FEW_RUNS = "few runs tell too little of the slowest steps for an interval"
 
 
 class PerRun(NamedTuple):
@@ -106,21 +107,19 @@ def _step_figures(
     what = PER_RUN["time_per_token_p50"].what
     reason = timed.failure or (no_interval(options) if there else _NO_STEPS)
     values = step_percentiles(steps, PERCENTS) if there else [None] * len(PERCENTS)
-    intervals: Sequence[tuple[float, float] | None] = [None] * len(PERCENTS)
-    if there and reason is None:
-        intervals = step_percentile_intervals(steps, PERCENTS, options.seed)
+    middle = median_step_interval(steps, options.seed) if there and reason is None else None
     return {
         f"{workload.name}/time_per_token_p{percent}": Figure(
             value=value,
             unit="ms",
             items=sum(map(len, steps)),
-            protocol=f"{what}, percentile {percent} of all steps of all runs, interval by a "
-            f"bootstrap of whole runs; {how}",
+            protocol=f"{what}, percentile {percent} of all steps of all runs"
+            f"{', interval over the medians of the runs' if percent == 50 else ''}; {how}",
             seconds=timed.seconds,
-            ci95=interval,
-            reason=reason,
+            ci95=middle if percent == 50 else None,
+            reason=reason or (None if percent == 50 else FEW_RUNS),
         )
-        for percent, value, interval in zip(PERCENTS, values, intervals, strict=True)
+        for percent, value in zip(PERCENTS, values, strict=True)
     }
 
 

@@ -13,6 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from resprout.measure.significance import resampled_p
 from resprout.measure.statistics import (
     LEVEL,
     RESAMPLES,
@@ -124,16 +125,6 @@ def effect_of_resamples(values: Floats, seeds: int) -> Effect:
     found = from_resamples(values)
     over = "held-out text" if seeds == 1 else "seeds and held-out text"
     return Effect(found.value, found.low, found.high, resampled_p(values), seeds, over)
-
-
-def resampled_p(values: ArrayLike) -> float:
-    """Two-sided p-value of (1 + R,) resamples: the level at which their interval first holds zero.
-
-    Twice the smaller tail beyond zero, never below 2 / (R + 1).
-    """
-    resamples = np.asarray(values, dtype=np.float64)[1:]
-    tail = min((resamples <= 0).sum(), (resamples >= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (len(resamples) + 1)))
 
 
 def student_p(values: ArrayLike) -> float:

@@ -43,7 +43,8 @@ def optimum(comparison: Comparison, workload: str | None) -> Answer:
         held = _held(limit, levels[-1])
         gains = _gains(own, levels[1:], workload)
         within = [f for f in gains if f[0] in tried]
-        best = max(within, key=lambda found: found[1].percent, default=None)
+        faster = [f for f in within if f[2].after_holm is Verdict.BETTER]
+        best = max(faster or within, key=lambda found: found[1].percent, default=None)
         short.setdefault(_optimum(best, tried, bool(gains)), []).append(name)
         details.append(
             f"{name}: the loss stays within {TOLERATED_RISE_NATS:g} nat per token of the uncut "
@@ -110,7 +111,8 @@ def _held(limit: Estimate, top: float) -> str:
     if limit.value >= top:
         return f"{percent(top)}, the largest tried, or more"
     low, high = 100 * limit.low, 100 * limit.high
-    return f"{100 * limit.value:.0f} % (95 % interval {low:.0f} to {high:.0f} %)"
+    more = " or more" if limit.high >= top else ""
+    return f"{100 * limit.value:.0f} % (95 % interval {low:.0f} to {high:.0f} %{more})"
 
 
 def _levels(tried: list[float]) -> str:
@@ -141,9 +143,11 @@ def _speed(
         reason = speed_gain(own, own.levels[-1], workload)
         return f"No gain in speed can be told: {reason}."
     level, gain, finding = max(gains, key=lambda found: found[1].percent)
+    verdicts = {found.after_holm for _, _, found in gains}
+    others = ", as is every other level" if verdicts == {Verdict.WORSE} and len(gains) > 1 else ""
     word = {
         Verdict.BETTER: "faster than uncut",
-        Verdict.WORSE: "slower than uncut, as is every other level",
+        Verdict.WORSE: f"slower than uncut{others}",
         Verdict.ALIKE: "as fast as uncut within 2 %",
         Verdict.OPEN: "not distinguishable from uncut",
     }[finding.after_holm]

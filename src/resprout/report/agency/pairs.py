@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resprout.hints import did_you_mean
-from resprout.report.series import Series
+from resprout.report.series import Series, whole_grid
 
 GATE, TAYLOR = "heads-gate", "heads-taylor"
 
@@ -167,11 +167,4 @@ def grid(a: Series, b: Series) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Levels and seeds that both have without a gap: the choice that keeps most points."""
     common = [level for level in a.levels if level in b.points]
     at = {level: set(a.seeds_at(level)) & set(b.seeds_at(level)) for level in common}
-    best: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
-    # Each level's own seeds are a candidate: all levels that have these too.
-    for seeds in [*at.values(), set.intersection(*at.values()) if at else set()]:
-        levels = tuple(level for level in common if seeds <= at[level])
-        kept = len(levels) * len(seeds), len(levels)
-        if seeds and kept > (len(best[0]) * len(best[1]), len(best[0])):
-            best = levels, tuple(sorted(seeds))
-    return best
+    return whole_grid(at)

@@ -223,21 +223,25 @@ def load_tokenizer(
     home = Path(tokenizer_home(name_or_path))
     if name_or_path in SIZES or (home.is_dir() and not any(home.glob("tokenizer*"))):
         return None
-    try:
-        return _load_tokenizer(str(home), revision)
-    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
-        raise ValueError(
-            f"tokenizer: that of {name_or_path!r} is not to be had ({first_line(error)})"
-        ) from error
+    return _load_tokenizer(str(home), revision)
 
 
 def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
-    """The subject's tokenizer; None (said in the log) where a local folder has none."""
+    """The subject's tokenizer; None (said in the log) where a local folder has none.
+
+    Raises:
+        ValueError: it is not to be had.
+    """
     folder = Path(name)
     if folder.is_dir() and not any(folder.glob("tokenizer*")):
         logger.warning("%s holds a model without a tokenizer", name)
         return None
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    except Exception as error:  # many libraries' errors, all meaning that it cannot be had
+        raise ValueError(
+            f"tokenizer: that of {name!r} is not to be had ({first_line(error)})"
+        ) from error
     return tokenizer
 
 

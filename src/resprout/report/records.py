@@ -48,9 +48,12 @@ def read_run(folder: Path) -> Run:
     for identity in study["points"]:
         path = folder / "points" / f"{identity}.json"
         failed = path.with_suffix(".failed.json")
-        if failed.is_file():
-            failure = read_checked(failed, PointFailure)
-            failures[unused(failure["point"], identity, failures)] = failure["failed"]
+        try:
+            if failed.is_file():
+                failure = read_checked(failed, PointFailure)
+                failures[unused(failure["point"], identity, failures)] = failure["failed"]
+        except ValueError as error:  # no reason to hide what was finished
+            failures[f"{failed.name}, not used"] = str(error)
         if not path.is_file():
             missing += 1
             continue

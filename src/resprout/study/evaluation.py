@@ -14,6 +14,7 @@ from resprout.measure.figure import Measured
 from resprout.measure.held_out_loss import measure_loss
 from resprout.measure.speed import measure_speed
 from resprout.measure.stage import stage
+from resprout.measure.tasks.kept import all_there
 from resprout.measure.tasks.plan import TaskPlan
 from resprout.measure.tasks.plan import digests as data_digests
 from resprout.measure.tasks.running import run_tasks
@@ -22,12 +23,12 @@ from resprout.models.identity import weights_identity
 from resprout.models.quiet import quiet_transformers
 from resprout.models.subject import load
 from resprout.study.environment import environment
+from resprout.study.evaluation_folder import TASKS
 from resprout.study.evaluation_plan import Notice, Plan, Subject
 from resprout.study.evaluation_results import Results, write_results
 from resprout.study.points import digest
 
 Document = dict[str, Any]
-TASKS = "tasks"
 
 
 class Evaluation:
@@ -74,8 +75,8 @@ class Evaluation:
     def _measure(self, subject: Subject, measure: str) -> Document:
         plan, folder = self.plan, self.plan.folder
         identity = self._identity(subject, measure)
-        known = folder.read(subject.name, measure, identity)
-        if known is not None and not known["measured"].get("failed"):
+        known = folder.read(subject.name, measure, identity, self.notice)
+        if known is not None and self._is_whole(subject, measure, known["measured"]):
             self.notice(f"{subject.name}: {measure} is there already")
             return known
         model = self._model(subject)
@@ -102,6 +103,16 @@ class Evaluation:
         folder.write(subject.name, measure, document)
         return document
 
+    def _is_whole(self, subject: Subject, measure: str, measured: Document) -> bool:
+        """Whether nothing of a kept measure is left to do, or to be done again."""
+        if measured.get("failed"):
+            return False
+        if measure != TASKS:
+            return True
+        # Comparisons and tables read the tasks themselves, not what was made from them.
+        folder = self.plan.folder.tasks_of_model(subject.name)
+        return all_there(folder, measured["tasks"], self.notice)
+
     def _model(self, subject: Subject) -> PreTrainedModel:
         if subject.name not in self._loaded:
             asked = self.plan.asked
@@ -120,7 +131,7 @@ class Evaluation:
             model,
             subject.tokenizer,
             self.plan.tasks,
-            self.plan.folder.of_model(subject.name) / TASKS,
+            self.plan.folder.tasks_of_model(subject.name),
             model_digest=self.digests[subject.name],
             notice=lambda line: self.notice(f"{subject.name}: {line}"),
         )

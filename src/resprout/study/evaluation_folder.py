@@ -7,19 +7,106 @@ OUT/models/NAME/MEASURE.json     one measure of one model, written whole; made a
 OUT/models/NAME/tasks/           finished tasks, one by one, and their items
 OUT/results.json, figures.csv    made from these
 ```
+
+Measures and tasks say what they were when they were written; what is not so any more is set aside
+as `NAME.corrupt-N` and measured again.
 """
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from resprout.files import only_one, read_json, set_aside, unwritable, write_json
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from resprout.files import TEMPORARY, only_one, sealed, set_aside, unwritable, write_json
+from resprout.record import read_checked
 
 EVALUATION = "evaluation.json"
 FORMAT = 1
+TASKS = "tasks"  # the measure, and the folder of its parts
+
+Notice = Callable[[str], None]
+
+
+class _Shape(BaseModel):
+    """Strict, finite, and with room for what later versions add."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Figure(_Shape):
+    """A figure (`measure.figure`)."""
+
+    value: float | None
+    unit: str
+    items: float
+    protocol: str
+    seconds: float
+    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    reason: str | None
+
+
+class _Measured(_Shape):
+    """What every measure finds."""
+
+    figures: dict[str, _Figure]
+
+
+class _Loss(_Measured):
+    """With what two models are compared by."""
+
+    data_digest: str
+    window_tokens: Annotated[list[int], Field(min_length=1)]
+    window_nats: Annotated[list[float], Field(min_length=1)]
+
+
+class _Tasks(_Measured):
+    """With what was finished, and what failed by name."""
+
+    tasks: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+
+class _Text(_Measured):
+    """With what other models' texts are judged by."""
+
+    temperature: float
+    top_k: int
+    samples: list[dict[str, Any]]
+    verdicts: dict[str, Any]
+
+
+_Found = TypeVar("_Found", bound=_Measured)
+
+
+class _Kept(_Shape, Generic[_Found]):
+    """`MEASURE.json`: one measure of one model, or why it failed."""
+
+    identity: dict[str, Any]
+    started: str
+    finished: str
+    stage: dict[str, Any]
+    environment: dict[str, Any]
+    measured: _Found | None = None
+    failed: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "_Kept[_Found]":
+        if (self.measured is None) == (self.failed is None):
+            raise ValueError("needs either what was measured or why it failed")
+        return self
+
+
+_SHAPES: dict[str, type[BaseModel]] = {
+    "loss": _Kept[_Loss],
+    "tasks": _Kept[_Tasks],
+    "text": _Kept[_Text],
+}
+_ANY_MEASURE = _Kept[_Measured]
 
 
 class EvaluationFolder:
@@ -56,7 +143,17 @@ class EvaluationFolder:
             ValueError: another run holds it.
         """
         with only_one(self.path, "out"):
+            self._clear_leftovers()
             yield
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed run had not finished writing: our own temporary names alone."""
+        for place in (".", "models/*", f"models/*/{TASKS}"):
+            for leftover in self.path.glob(f"{place}/{TEMPORARY}*"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def declare(self, described: dict[str, Any]) -> None:
         """Write what the folder is of."""
@@ -66,25 +163,35 @@ class EvaluationFolder:
         """Where a model's measures are."""
         return self.path / "models" / name
 
-    def read(self, name: str, measure: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    def tasks_of_model(self, name: str) -> Path:
+        """Where a model's finished tasks and their items are."""
+        return self.of_model(name) / TASKS
+
+    def read(
+        self, name: str, measure: str, identity: dict[str, Any], notice: Notice
+    ) -> dict[str, Any] | None:
         """A measure that was finished and is still the one asked for; None = measure it.
 
-        A file that does not parse is set aside by name and never used.
+        A file that is not as it was written is set aside by name and never used.
+
+        Args:
+            name: of the model.
+            measure: its name.
+            identity: all that decides the result.
+            notice: told, in one line, what is set aside.
         """
         path = self.of_model(name) / f"{measure}.json"
         if not path.is_file():
             return None
         try:
-            found = read_json(path)
-        except ValueError:
-            set_aside(path)
+            found: dict[str, Any] = read_checked(path, _SHAPES.get(measure, _ANY_MEASURE))
+        except ValueError as error:
+            notice(f"{error}; set aside as {set_aside(path).name}, measured again")
             return None
-        if not isinstance(found, dict) or not {"measured", "failed"} & found.keys():
-            set_aside(path)
-            return None
-        same = found.get("identity") == json.loads(json.dumps(identity))
-        return found if same and isinstance(found.get("measured"), dict) else None
+        same = found["identity"] == json.loads(json.dumps(identity))
+        return found if same and found.get("measured") is not None else None
 
     def write(self, name: str, measure: str, document: dict[str, Any]) -> None:
         """Write a measure, whole."""
-        write_json(self.of_model(name) / f"{measure}.json", document)
+        plain = json.loads(json.dumps(document))  # as it will be read: the seal is of that
+        write_json(self.of_model(name) / f"{measure}.json", sealed(plain))

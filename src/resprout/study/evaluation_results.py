@@ -139,7 +139,7 @@ def _comparisons(
         if "loss" in both:
             compared["loss"] = compare_losses(own["loss"]["measured"], base["loss"]["measured"])
         if "tasks" in both:
-            folder, other = (plan.folder.of_model(s.name) / "tasks" for s in (subject, baseline))
+            folder, other = (plan.folder.tasks_of_model(s.name) for s in (subject, baseline))
             done = [d["tasks"]["measured"]["tasks"] for d in (own, base)]
             common = [
                 task

@@ -191,7 +191,14 @@ class Measuring:
         # seeds share them where the seed changed no weight. Items stay there.
         named = weights_digest(model)
         folder = self.subjects.folder / "items" / named[:16]
-        return run_tasks(model, self.subject.tokenizer, self.tasks, folder, model_digest=named)
+        return run_tasks(
+            model,
+            self.subject.tokenizer,
+            self.tasks,
+            folder,
+            model_digest=named,
+            aside=self.subjects.notice,
+        )
 
     def _in_turn(self, model: PreTrainedModel) -> Measured:
         """A cut model and its uncut subject in turn; the uncut point alone."""

@@ -76,7 +76,7 @@ def series(
 
 def _level(plan: Plan, subject: Subject, document: Document) -> Level:
     assert plan.tasks is not None
-    folder = plan.folder.of_model(subject.name) / "tasks"
+    folder = plan.folder.tasks_of_model(subject.name)
     if "failed" in document:
         failed = {one.name: document["failed"] for one in plan.tasks.wanted}
         results = {}

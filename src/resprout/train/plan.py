@@ -5,11 +5,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from resprout.data.tokenizer import same_encoding
 from resprout.data.tokens import TokenSet
@@ -21,7 +20,7 @@ from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.positions import position_limit
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import build
-from resprout.models.subject import load, load_configuration, tokenizer_home
+from resprout.models.subject import load, load_configuration, load_tokenizer, tokenizer_home
 from resprout.train.early import check_block, check_early, check_family, is_new, open_tokens
 from resprout.train.options import TrainingOptions
 from resprout.train.processes import is_first_process, process_count
@@ -247,11 +246,9 @@ def _shape(request: TrainRequest, tokens: TokenSet) -> tuple[PreTrainedConfig, b
 
 def _check_tokenizer(request: TrainRequest, tokens: TokenSet) -> None:
     """Refuse data in another tokenizer's tokens; a model without one is taken at its word."""
-    home = tokenizer_home(request.model)
-    if Path(home).is_dir() and not any(Path(home).glob("tokenizer*")):
-        return
-    own = AutoTokenizer.from_pretrained(home, revision=request.revision)
-    if own.is_fast and not same_encoding(own.backend_tokenizer, tokens.tokenizer()):
+    backend = getattr(load_tokenizer(request.model, request.revision), "backend_tokenizer", None)
+    if backend is not None and not same_encoding(backend, tokens.tokenizer()):
+        home = tokenizer_home(request.model)
         raise ValueError(
             f"data_dir: {str(request.data_dir)!r} was prepared with another tokenizer than "
             f"{request.model!r} has; allowed is data prepared with --tokenizer {home}"

@@ -3,15 +3,34 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from resprout.files import file_sha256, new_file, read_json, set_aside, write_json
-from resprout.measure.tasks.scores import Count, count, is_perplexity
+from resprout.files import (
+    SEAL,
+    file_sha256,
+    new_file,
+    read_json,
+    seal_holds,
+    sealed,
+    set_aside,
+    write_json,
+)
+from resprout.measure.tasks.scores import Count, Score, count, is_perplexity
 
 FORMAT = 1
 _SAMPLES = ".samples.jsonl"
+
+# What figures and tables read of a record and of each of its metrics.
+_NEEDED = {
+    "identity", "protocol", "lm_eval", "started", "ended", "seconds", "limit", "batch_size",
+    "max_length", "seeds", "max_gen_toks", "data", "configs", "chance", "shots", "versions",
+}  # fmt: skip
+_NEEDED_OF_METRIC = {"higher_is_better", *(one.name for one in fields(Score))}
+
+Notice = Callable[[str], None]
 
 
 def _file(folder: Path, task: str) -> Path:
@@ -37,41 +56,106 @@ def keep(
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     about = {"file": samples.name, "sha256": file_sha256(samples)}
-    write_json(path, {"format": FORMAT, **record, "samples": about})
-    found = read_json(path)
-    assert isinstance(found, dict)
+    # As it will be read: keys that are numbers come back as text, and in another order.
+    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **record, "samples": about}))
+    write_json(path, sealed(found))
     return found
 
 
-def read_task(folder: Path, task: str) -> dict[str, Any] | None:
+def _silent(line: str) -> None:
+    """For who has nobody to tell."""
+
+
+def read_task(folder: Path, task: str, notice: Notice = _silent) -> dict[str, Any] | None:
     """A finished task; None where there is none.
 
-    A file that cannot be read, or whose items are not those that were written with it, is set
-    aside as `TASK.json.corrupt-N`.
+    A file that cannot be read, that is not as it was written, or whose items are not those that
+    were written with it, is set aside as `TASK.json.corrupt-N`.
+
+    Args:
+        folder: of finished tasks.
+        task: its name.
+        notice: told, in one line, what is set aside, where the task is then measured again.
     """
     path = _file(folder, task)
     if not path.is_file():
         return None
     try:
-        record = read_json(path)
-        samples = folder / record["samples"]["file"]
-        if record["format"] != FORMAT or record["task"] != task or not record["metrics"]:
-            raise ValueError("not a finished task")
-        if file_sha256(samples) != record["samples"]["sha256"]:
-            raise ValueError("its items are not those it was written with")
-    except (ValueError, KeyError, TypeError, OSError):
-        set_aside(path)
+        return _read_whole(path, task)
+    except ValueError as error:
+        notice(f"{error}; set aside as {set_aside(path).name}, measured again")
         return None
+
+
+def _read_whole(path: Path, task: str) -> dict[str, Any]:
+    """The record in a file, as it was written, with the items that were written with it.
+
+    Raises:
+        ValueError: one line that names the file and what is wrong with it.
+    """
+    try:
+        record = read_json(path)
+        if not seal_holds(record):
+            raise ValueError(f"{path}: damaged, it is not as it was written (sha256)")
+        if not _is_finished(record, task):
+            raise ValueError(f"{path}: not a finished task {task!r}")
+        samples = path.with_name(path.stem + _SAMPLES)
+        if record["samples"] != {"file": samples.name, "sha256": file_sha256(samples)}:
+            raise ValueError(f"{samples}: not the items that {path.name} was written with")
+    except OSError as error:
+        raise ValueError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
     assert isinstance(record, dict)
+    record.pop(SEAL, None)  # it is the file's, not the task's
     return record
 
 
-def read_if_same(folder: Path, task: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A finished task that was made from just these; None where there is none."""
-    record = read_task(folder, task)
+def _is_finished(record: Any, task: str) -> bool:
+    """Whether a record is of that task, with what its readers need; a seal vouches for the rest."""
+    if not isinstance(record, dict) or "samples" not in record:
+        return False
+    if record.get("format") != FORMAT or record.get("task") != task:
+        return False
+    metrics = record.get("metrics")
+    if not isinstance(metrics, dict) or record.get("headline") not in list(metrics):
+        return False
+    return SEAL in record or (
+        record.keys() >= _NEEDED
+        and all(isinstance(m, dict) and m.keys() >= _NEEDED_OF_METRIC for m in metrics.values())
+    )
+
+
+def read_if_same(
+    folder: Path, task: str, identity: Mapping[str, Any], notice: Notice = _silent
+) -> dict[str, Any] | None:
+    """A finished task that was made from just these; None where there is none.
+
+    Args:
+        folder: of finished tasks.
+        task: its name.
+        identity: all that its result is determined by.
+        notice: as of `read_task`.
+    """
+    record = read_task(folder, task, notice)
     if record is None or record.get("identity") != json.loads(json.dumps(identity)):
         return None
     return record
+
+
+def all_there(
+    folder: Path, summaries: Mapping[str, Mapping[str, Any]], notice: Notice = _silent
+) -> bool:
+    """Whether each of these tasks is still in the folder, with the very items it was measured on.
+
+    Args:
+        folder: of finished tasks.
+        summaries: task -> what `run_tasks` gave of it (its details' `tasks`).
+        notice: as of `read_task`.
+    """
+    records = {task: read_task(folder, task, notice) for task in summaries}  # each is looked at
+    return all(
+        record is not None and record["samples"] == summaries[task].get("samples")
+        for task, record in records.items()
+    )
 
 
 def finished(folder: Path) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ def run_tasks(
     folder: Path,
     model_digest: str,
     notice: Callable[[str], None] | None = None,
+    aside: Callable[[str], None] | None = None,
 ) -> Measured:
     """Measure tasks with lm-eval; what is finished in `folder` for the same model is taken.
 
@@ -43,6 +44,7 @@ def run_tasks(
         folder: where each finished task is kept as `TASK.json` and `TASK.samples.jsonl`.
         model_digest: names the weights; equal names, equal models.
         notice: gets one line per task.
+        aside: told which kept file is damaged and set aside; default as `notice`.
 
     Returns:
         Figures `TASK/METRIC`; details with `tasks` (a summary each) and `failed` (task -> why).
@@ -58,6 +60,7 @@ def run_tasks(
         )
     check_begin(tokenizer)
     say = notice or (lambda _: None)
+    tell_aside = aside or say
     training = model.training
     lm: Any = None
     records, failed = {}, {}
@@ -70,7 +73,7 @@ def run_tasks(
         for number, one in enumerate(plan.wanted, 1):
             place = f"{one.name} ({number} of {len(plan.wanted)})"
             made_from = identity(plan, one, model, tokenizer, model_digest)
-            record = kept.read_if_same(folder, one.name, made_from)
+            record = kept.read_if_same(folder, one.name, made_from, tell_aside)
             if record is not None:
                 records[one.name] = record
                 say(f"{place}: finished before, {_in_short(record)}")

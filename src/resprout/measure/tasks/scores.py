@@ -128,6 +128,8 @@ def score(
     if np.ptp(totals / np.maximum(sizes, 1)) == 0:
         return without("no interval: all items score alike")
     low, high = mean_interval(totals, sizes)
+    if measure == "share":  # of few items the widened bootstrap may reach beyond what there can be
+        low, high = max(0.0, low), min(1.0, high)
     ends = (of_mean(metric, low), of_mean(metric, high))
     if not math.isfinite(ends[1]):
         return without("no interval: its upper end is beyond what a float holds")

@@ -174,6 +174,7 @@ class Evaluation:
             assert subject.held_out is not None
             identity["data"] = [subject.held_out.source, subject.held_out.digest]
             identity["options"] = asdict(asked.loss)
+            identity["intervals"] = "over documents"  # earlier versions drew windows
         elif measure == "tasks":
             assert self.plan.tasks is not None
             identity["options"] = _of_tasks(self.plan.tasks)

@@ -79,13 +79,32 @@ trained() { # run, whose setting the model is, the model if given
 }
 
 # The manifest and the finished model appear last, so they say that a step is whole.
+prepared=; published=; controlled=
+if [ -f "$DATA_DIR/manifest.json" ]; then
+    prepared=yes
+    as_asked SOURCE "$given_source" "$DATA_DIR/manifest.json" "\"source\": \"$given_source\","
+    as_asked TARGET_TOKENS "$given_tokens" "$DATA_DIR/manifest.json" \
+        "\"target_tokens\": $given_tokens,"
+fi
+if [ -f "$CHECKPOINTS/biogpt_final.pt" ]; then
+    published=yes
+    trained "$CHECKPOINTS" MODEL "$given_model"
+fi
+if [ -n "$CONTROL" ] && [ -d "$CONTROL_DIR/final" ]; then
+    controlled=yes
+    trained "$CONTROL_DIR" CONTROL "$CONTROL"
+fi
+
+# What a later step would refuse is told before the first one, which may take days.
+env DATA_DIR="$DATA_DIR" CHECKPOINTS="$CHECKPOINTS" RESULTS="$RESULTS" MODEL="$MODEL" \
+    TARGET_TOKENS="$TARGET_TOKENS" CONTROL="$CONTROL" CONTROL_DIR="$CONTROL_DIR" \
+    TRAIN_OPTIONS="$TRAIN_OPTIONS" CONTROL_OPTIONS="$CONTROL_OPTIONS" \
+    COMPARE_OPTIONS="$COMPARE_OPTIONS" "$PYTHON" -m resprout.cli.comparison_steps
+
 # Options are meant to be split at blanks.
 # shellcheck disable=SC2086
 {
-    if [ -f "$DATA_DIR/manifest.json" ]; then
-        as_asked SOURCE "$given_source" "$DATA_DIR/manifest.json" "\"source\": \"$given_source\","
-        as_asked TARGET_TOKENS "$given_tokens" "$DATA_DIR/manifest.json" \
-            "\"target_tokens\": $given_tokens,"
+    if [ -n "$prepared" ]; then
         echo "Step 1: $DATA_DIR is prepared"
     else
         echo "Step 1: preparing $SOURCE into $DATA_DIR"
@@ -93,8 +112,7 @@ trained() { # run, whose setting the model is, the model if given
             --out_dir "$DATA_DIR" $PREPARE_OPTIONS
     fi
 
-    if [ -f "$CHECKPOINTS/biogpt_final.pt" ]; then
-        trained "$CHECKPOINTS" MODEL "$given_model"
+    if [ -n "$published" ]; then
         echo "Step 2: $CHECKPOINTS/biogpt_final.pt is trained"
     else
         echo "Step 2: training $MODEL into $CHECKPOINTS"
@@ -102,8 +120,7 @@ trained() { # run, whose setting the model is, the model if given
     fi
     against=()
     if [ -n "$CONTROL" ]; then
-        if [ -d "$CONTROL_DIR/final" ]; then
-            trained "$CONTROL_DIR" CONTROL "$CONTROL"
+        if [ -n "$controlled" ]; then
             echo "Step 2: $CONTROL_DIR/final is trained"
         else
             echo "Step 2: training the control $CONTROL into $CONTROL_DIR"

@@ -53,6 +53,19 @@ RUN = [
     row("run small.yaml --dry-run --out file", "out:", "'file'"),
 ]  # fmt: skip
 
+PROMPTS = [
+    row(f"eval model -o new --prompts {name}", f"prompts: {name}", *says, files={name: text})
+    for name, text, *says in (
+        ("half.json", '{"a": "\\ud800 x"}', "'a': got '\\ud800 x'", "UTF-8"),
+        ("halves.json", '{"\\ud800": "x"}', "the category '\\ud800'", "UTF-8"),
+        ("long.json", f'{{"a": {"9" * 5000}}}', "5000 digits"),
+        ("month.yaml", "a: 2024-13-45", "month must be in 1..12"),
+        ("truth.yaml", "a: !!bool maybe", "'maybe'"),
+        ("time.yaml", "a: !!timestamp x", "not read"),
+        ("whole.yaml", "a: !!int ''", "not read"),
+    )
+]
+
 EVAL = [
     row("eval", "Missing argument", "models"),
     row("eval model", "--out"),
@@ -78,11 +91,11 @@ EVAL = [
     row("eval model -o new --measures loss --tasks piqa", "tasks: got 'piqa'", "loss"),
     row("eval model -o new --measures speed --window 8", "window: got 8", "loss", "speed"),
     row("eval model -o new --measures loss --batches 8", "batches: got '8'", "speed", "loss"),
-    row("eval model -o new --window 0", "window: got 0", "1 or more"),
+    row("eval model -o new --window 0", "window: got 0", "1"),
     row(f"eval model -o new --window {10**30}", "window: got", "64"),
     row("eval model -o new --window 65", "window: got 65", "64"),
     row("eval model -o new --window 8 --stride 9", "stride: got 9", "8"),
-    row("eval model -o new --stride 0", "stride: got 0", "1 or more"),
+    row("eval model -o new --stride 0", "stride: got 0", "1"),
     row("eval model -o new --held-out nan", "held_out: got nan", "above 0 and up to 1"),
     row("eval model -o new --held-out 45%", "held_out: got '45%'", "a number"),
     row("eval model -o new --held-out 0", "held_out: got 0", "above 0 and up to 1"),
@@ -116,8 +129,9 @@ EVAL = [
     row("eval model -o new --prompts bad.json", "bad.json"),
     row("eval model -o new --prompts prompts.json", "prompts"),
     row("eval model -o new --text_tokens 0", "new_tokens: got 0", "1 or more"),
-    row("eval model -o new --temperature nan", "temperature: got nan", "0 (greedy) or more"),
-    row("eval model -o new --temperature 1e400", "temperature: got inf", "0 (greedy) or more"),
+    row("eval model -o new --temperature nan", "temperature: got nan", "0 (greedy) or 1e-06"),
+    row("eval model -o new --temperature 1e400", "temperature: got inf", "0 (greedy) or 1e-06"),
+    row("eval model -o new --temperature 1e-38", "temperature: got 1e-38", "0 (greedy) or 1e-06"),
     row("eval model -o new --top_k -1", "top_k: got -1", "0 (all tokens) or more"),
     row("eval model -o new --seeds 0,0", "seeds: got (0, 0)", "each once"),
     row("eval model -o new --seeds -1", "seeds: got (-1,)", "0 to 2^63 - 1"),
@@ -145,6 +159,8 @@ GENERATE = [
     row("generate model --prompt x --max_tokens many", "max_tokens: got 'many'", "a whole number"),
     row("generate model --prompt x --temperature nan", "temperature: got nan", "0 (greedy)"),
     row("generate model --prompt x --temperature -1", "temperature: got -1", "0 (greedy)"),
+    row("generate model --prompt x --temperature 1e-38", "temperature: got 1e-38", "1e-06"),
+    row("generate model --prompt \udcff", "prompt: got '\\udcff'", "UTF-8", imports=HEAVY),
     row("generate model --prompt x --top_k -1", "top_k: got -1", "0 (all tokens)"),
     row("generate model --prompt x --top_p 0", "top_p: got 0", "above 0 up to 1"),
     row("generate model --prompt x --top_p=45%", "top_p: got '45%'", "a number"),
@@ -214,7 +230,7 @@ CONFIGURATIONS = [
     row("describe alien", "'alien'", imports=HEAVY),
     row("describe typeless", "'typeless'", imports=HEAVY),
     row("describe negative", "negative", imports=HEAVY),
-    row("describe wordy", "wordy", imports=HEAVY),
+    row("describe wordy", "wordy", "'vocab_size': TypeError", imports=HEAVY),
 ]
 
 OTHERS = [
@@ -237,9 +253,10 @@ OTHERS = [
     row("curves garbled garbled", "'garbled' is given twice"),
     row("curves curve -o file/x.png", "out: 'file/x.png'", "'"),
     row("curves curve -o ''", "out:", "the name of a picture"),
+    row("curves curve -o ..", "out: got '..'", "the name of a picture"),
 ]
 
 ROWS: list[Row] = [
-    *COMMAND_LINE, *RUN, *EVAL, *GENERATE, *DESCRIBE, *CONVERT, *PREPARE, *TRAIN, *ELSEWHERE,
-    *CONFIGURATIONS, *OTHERS,
+    *COMMAND_LINE, *RUN, *EVAL, *PROMPTS, *GENERATE, *DESCRIBE, *CONVERT, *PREPARE, *TRAIN,
+    *ELSEWHERE, *CONFIGURATIONS, *OTHERS,
 ]  # fmt: skip

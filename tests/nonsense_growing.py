@@ -81,6 +81,8 @@ TRAIN = [
     row("train --out_dir new --model llama-nano --n_passes 2", "n_passes: got 2", "BioGPT"),
     row("train --out_dir new --model biogpt-nano --soma_ffn_expansion nan",
         "soma_ffn_expansion: got nan"),
+    row("train --out_dir new --model biogpt-nano --soma_ffn_expansion 1e300",
+        "soma_ffn_expansion: got 1e+300", "less than 1024"),
     row("train --out_dir new --log_interval 0", "log_interval: got 0", "equal to 1"),
     row("train --out_dir new --eval_tokens -1", "eval_tokens: got -1", "equal to 0"),
     row("train --out_dir new --keep_checkpoints 0", "keep_checkpoints: got 0", "equal to 1"),

@@ -147,9 +147,9 @@ def test_uneven_layers_and_layers_that_go(tmp_path):
     agency.set_gates(model, 0, 0.01)
     cut = resprout.prune(model, "heads-gate", 0.4, scope="global", cut="remove")
     assert [len(g.kept) for g in cut.groups] != [len(cut.groups[0].kept)] * 3
-    resprout.prune(model, "layers-random", 0.34, cut="remove", seed=1)
+    last = resprout.prune(model, "layers-random", 0.34, cut="remove", seed=1)
     assert len(agency.heads_of(model)) == len(model.config.agency["layers"]) == 2
-    resprout.save(model, cut, tmp_path / "cut")
+    resprout.save(model, last, tmp_path / "cut")
     again, _ = resprout.load(tmp_path / "cut")
     assert torch.equal(logits(again), logits(model))
     # A cut model gets agency too.

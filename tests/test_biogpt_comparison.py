@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resprout.cli import biogpt_comparison as command
+from resprout.cli import comparison_steps
 from resprout.files import write_json
 from resprout.models.biogpt.published import write_published
 from resprout.models.sizes import build, configuration
@@ -335,6 +336,82 @@ def test_what_lies_there_has_to_be_what_was_asked_for(setting, said, tmp_path):
     done = comparison(tmp_path, **setting)
     assert done.returncode == 2 and "Step 3" not in done.stdout
     assert done.stderr.count("\n") == 1 and said in done.stderr
+
+
+SETTINGS = {
+    "DATA_DIR": "data", "CHECKPOINTS": "checkpoints", "CONTROL_DIR": "checkpoints-control",
+    "RESULTS": "results", "TARGET_TOKENS": "20000", "MODEL": "biogpt-nano",
+    "CONTROL": "gpt-neox-nano", "TRAIN_OPTIONS": "--block_size 64 --device cpu",
+    "CONTROL_OPTIONS": "", "COMPARE_OPTIONS": "--protocol fair",
+}  # fmt: skip
+
+
+@pytest.fixture
+def look_ahead(tmp_path, monkeypatch, capsys):
+    """The look at all steps' settings, in this process: exit code and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def look(**settings):
+        code = comparison_steps.main(SETTINGS | settings)
+        out, err = capsys.readouterr()
+        assert not out and not list(tmp_path.iterdir())
+        return code, err
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"MODEL": "biogpt-nan"}, "MODEL, CHECKPOINTS, TRAIN_OPTIONS: model: 'biogpt-nan'"),
+        ({"MODEL": "llama-nano"}, "export_pt: a published checkpoint holds a BioGPT"),
+        ({"TRAIN_OPTIONS": "--block_siz 3"}, "No such option: --block_siz"),
+        ({"TRAIN_OPTIONS": "--batch_size x"}, "batch_size: got 'x', allowed is a whole number"),
+        ({"TRAIN_OPTIONS": "--block_size 129"}, "block_size: got 129, allowed are up to the 128"),
+        ({"TARGET_TOKENS": "0"}, "target_tokens: got 0"),
+        ({"CONTROL": "nope"}, "CONTROL, CONTROL_DIR, CONTROL_OPTIONS: model: 'nope' is neither"),
+        ({"CONTROL_OPTIONS": "--n_passes 2"}, "n_passes: got 2, only a BioGPT has it"),
+        ({"CONTROL_DIR": "./checkpoints"}, "CONTROL_DIR: got './checkpoints', which is CHECKPOI"),
+        ({"CHECKPOINTS": "data"}, "CHECKPOINTS: got 'data', which is DATA_DIR too"),
+        ({"COMPARE_OPTIONS": "--protocol far"}, "RESULTS, COMPARE_OPTIONS: protocol: got 'far'"),
+        ({"COMPARE_OPTIONS": "--device tpu"}, "device: got 'tpu'"),
+        ({"COMPARE_OPTIONS": "--pythia_step 1000"}, "pythia_step: got 1000 with the folder"),
+        ({"CONTROL": "", "COMPARE_OPTIONS": "--pythia_step 3"}, "pythia_step: got 3, allowed are"),
+        ({"CONTROL": ""}, "pythia: 'EleutherAI/pythia-160m' is neither"),
+        ({"RESULTS": "/dev/null/x"}, "output_dir: '/dev/null' cannot be written"),
+    ],
+)
+def test_what_a_later_step_would_refuse_is_told_before_the_first(look_ahead, settings, said):
+    code, err = look_ahead(**settings)
+    assert code == 2 and said in err
+    assert err.startswith("run_comparison.sh: error: ") and err.count("\n") == 1
+
+
+def test_settings_that_fit_are_not_refused(look_ahead):
+    assert look_ahead() == (0, "")
+    assert look_ahead(CONTROL_DIR="checkpoints", CONTROL="", COMPARE_OPTIONS="--pythia .")[0] == 2
+    with pytest.raises(SystemExit) as end:  # argparse's own way
+        look_ahead(COMPARE_OPTIONS="--protocl fair")
+    assert end.value.code == 2
+
+
+def test_steps_that_are_done_are_not_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "biogpt_final.pt").touch()
+    (tmp_path / "checkpoints-control" / "final").mkdir(parents=True)
+    done = {"MODEL": "gone", "CONTROL": "gone", "TRAIN_OPTIONS": "--bogus"}
+    assert comparison_steps.main(SETTINGS | done) == 0
+
+
+def test_the_script_looks_ahead(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("word " * 100)
+    done = comparison(tmp_path, CONTROL="nope")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "'nope' is neither a size" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 def test_the_script_knows_no_flags(tmp_path):

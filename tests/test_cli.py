@@ -43,6 +43,13 @@ def assert_refused(done, message):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+def test_a_link_to_itself_is_no_run(resprout, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert_refused(resprout("curves", "loop"), "'loop' has no training.json")
+    assert_refused(resprout("curves", "loop", "./loop"), "is given twice")
+
+
 def test_help_imports_nothing_heavy():
     script = (
         "import sys; sys.argv = ['resprout', '--help']\n"

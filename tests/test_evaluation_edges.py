@@ -139,6 +139,8 @@ def test_an_error_without_words_says_what_broke():
     caught.value.args = ()
     assert first_line(caught.value) == "assert 1 > 2"
     assert first_line(KeyError()) == "KeyError"
+    told = ValueError("Validation error for field 'a':\n    TypeError: expected int\nmore")
+    assert first_line(told) == "Validation error for field 'a': TypeError: expected int"
 
 
 @pytest.mark.parametrize("way", ["blocked", "missing"])

@@ -11,13 +11,14 @@ import torch
 import resprout
 from report_records import two, write_run
 from resprout.data.tokens import TokenSet
-from resprout.files import read_json
+from resprout.files import SEAL, read_json
 from resprout.models.sizes import build, configuration
 from resprout.models.sparse import SPARSE, read_places, read_sparse, write_sparse
 from resprout.pruning.cut import Cut
-from resprout.record import StudyFile, read_checked
+from resprout.record import Record, StudyFile, read_checked
 from resprout.report.records import read_run
 from resprout.report.runs import run_states
+from resprout.report.tables import rows
 from resprout.report.training import HISTORY, read_training
 
 TRIES = 120
@@ -107,6 +108,64 @@ def test_prepared_tokens(tokens, tmp_path, name):
     try_all(lambda: all_of(folder), folder / name, least=0.3)
 
 
+@pytest.fixture
+def unsealed(tokens, tmp_path):
+    """A prepared folder of an earlier version: no seal, which would notice any change."""
+    folder = tmp_path / "tokens"
+    shutil.copytree(tokens.path, folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in manifest.items() if k != SEAL}))
+    return folder
+
+
+def test_manifests_without_a_seal(unsealed):
+    def read():
+        found = TokenSet.open(unsealed, checked=True)
+        assert 0 < found.unigram_nats_per_token < found.manifest["vocab_size"]
+        assert found.digest and found.tokenizer_digest and found.manifest["end_of_text"] >= 0
+
+    try_all(read, unsealed / "manifest.json", least=0.3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vocab_size", None),
+        ("vocab_size", "x"),
+        ("vocab_size", 2**40),
+        ("digest", ...),
+        ("tokenizer_sha256", ...),
+        ("end_of_text", ...),
+        ("tokenizer_files", []),
+        ("dtype", "float32"),
+        ("skipped", ["x"]),
+        ("splits", []),
+    ],
+)
+def test_what_a_manifest_lacks_is_named(unsealed, field, value):
+    file = unsealed / "manifest.json"
+    manifest = json.loads(file.read_text()) | {field: value}
+    if value is ...:
+        del manifest[field]
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"^tokens: .*manifest\.json' lacks or garbles {field}"):
+        TokenSet.open(unsealed)
+
+
+def test_the_first_versions_manifest_is_read(unsealed):
+    """It knew no index, no target and none of the tokenizer's files."""
+    file = unsealed / "manifest.json"
+    manifest = json.loads(file.read_text())
+    names = ("source", "documents_sha256", "held_out", "dtype", "vocab_size", "end_of_text",
+             "tokenizer_sha256", "digest", "splits")  # fmt: skip
+    old = {name: manifest[name] for name in names}
+    for split in old["splits"].values():
+        del split["index_sha256"]
+    file.write_text(json.dumps(old))
+    assert TokenSet.open(unsealed).manifest == old
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A mask, a removal and sparse weights, without the digests that would notice any change."""
@@ -151,6 +210,28 @@ def test_studies_and_points(run):
     for file in (run / "study.json", point):
         try_all(lambda: read_run(run), file)
         try_all(lambda: run_states(run), file, seed=1)
+
+
+def test_windows_of_a_record_agree_and_a_text_may_be_null(run):
+    point = sorted((run / "points").glob("*.json"))[0]
+    whole = json.loads(point.read_text())
+    whole["measures"]["text"] = None
+    point.write_text(json.dumps(whole))
+    read = [record for record in read_run(run).records if record["id"] == whole["id"]]
+    assert rows(read)[0][-2:] == ["-", "-"]
+    for name in ("loss", "loss_before_recovery"):
+        for key, value in (("window_nats", [1.0]), ("window_documents", [0, 1])):
+            odd = copy.deepcopy(whole)
+            odd["measures"][name][key] = value
+            point.write_text(json.dumps(odd))
+            with pytest.raises(ValueError, match=rf"{point.name}: .*{key}: {len(value)} of 60"):
+                read_checked(point, Record)
+    fewer = copy.deepcopy(whole)
+    for key in ("window_nats", "window_tokens"):
+        fewer["measures"]["loss_before_recovery"][key].pop()
+    point.write_text(json.dumps(fewer))
+    with pytest.raises(ValueError, match=r"loss_before_recovery: 59 windows.* has 60"):
+        read_checked(point, Record)
 
 
 def test_histories_of_training(tmp_path):

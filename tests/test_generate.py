@@ -114,6 +114,12 @@ def test_same_seed_same_text(folder, bpe):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_what_no_tokenizer_takes_is_refused(folder):
+    """A byte that is not UTF-8 comes out of a command line as half a surrogate pair."""
+    with pytest.raises(ValueError, match=r"prompt: got '\\udcff x', allowed is text that is UTF-8"):
+        Writer(str(folder), device="cpu").encode("\udcff x", Sampling())
+
+
 def test_the_first_piece_comes_before_the_last_token(folder):
     writer = Writer(str(folder), device="cpu")
     model, steps, seen = writer.load(), [], []

@@ -101,6 +101,12 @@ def test_a_prepared_folder_and_its_text_are_the_same_set(model, tokens, words, t
     assert len(whole.documents) == 50 > len(texts.documents)
 
 
+def test_half_a_surrogate_pair_is_no_text(words):
+    """What JSON can say, and no tokenizer takes."""
+    with pytest.raises(ValueError, match=r"data: 'texts': document 1 holds half a surrogate pair"):
+        of_texts(["fine", "\ud800 not"], words)
+
+
 def test_every_figure_by_hand(model, words):
     texts = ["def function_1(x): return x * 3\n" * 3, "a b c " * 30]
     held = of_texts(texts, words)

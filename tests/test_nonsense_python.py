@@ -9,11 +9,16 @@ import torch
 
 import resprout
 from families import tiny
+from nonsense import STUDY
 from resprout.measure.loss_options import LossOptions
+from resprout.measure.speed import SpeedOptions
 from resprout.models import agency
 from resprout.models.biogpt import BioGPTConfig
 from resprout.models.sizes import build, configuration
 from resprout.pruning.cut import Cut
+from resprout.study.checks import check_subjects
+from resprout.study.early import check_names
+from resprout.study.spec import StudySpec
 
 NAN, INF = float("nan"), float("inf")
 
@@ -46,6 +51,23 @@ def prepare(w, source=None, **options):
 def evaluate(w, measures="loss", **options):
     options.setdefault("data", str(w.tokens.path))
     return resprout.evaluate(w.model, w.tokenizer, measures, **options)
+
+
+def study(w, own, **fields):
+    data = STUDY["data"] | {"source": w.text}
+    subjects = [{"name": "a"} | own]
+    return StudySpec.model_validate(STUDY | {"subjects": subjects, "data": data} | fields)
+
+
+def rounded(w, amounts):
+    """A study's cut by a multiple of far more neurons than there are."""
+    cut = {"method": "glu-maw", "amounts": amounts, "round_to": 10**5}
+    check_subjects(study(w, {"model": "llama-nano", "learning_rate": 1e-3}, cuts=[cut]))
+
+
+def subject(w, model, **fields):
+    """A study's subject with a revision, as `resprout run` checks it at once."""
+    check_names(study(w, {"model": str(model), "revision": "step9", **fields}))
 
 
 def config(w, **fields):
@@ -101,6 +123,18 @@ ROWS = [
      "expansion_rate: got 90|MLP"),
     ("round to nothing", glu, ("glu-maw", 0.5), {"round_to": 0}, "round_to: got 0|from 1"),
     ("previous a text", prune, ("magnitude", 0.5), {"previous": "cut"}, "previous: got str|Cut"),
+    ("sequential a word", prune, ("wanda", 0.5), {"sequential": "no"},
+     "sequential: got 'no'|True, False"),
+    ("seed an array", prune, ("random", 0.5), {"seed": np.zeros((3, 3))}, "seed: got array|whole"),
+    ("amount an array", prune, ("magnitude", np.zeros((3, 3))), {}, "amount: got array|a number"),
+    ("rate of many digits", glu, ("glu-maw",), {"expansion_rate": 10**400}, "expansion_rate: got"),
+    ("round to all", glu, ("glu-maw", 0.5), {"round_to": 20},
+     "round_to: got 20|less than the 20 GLU neurons of layer 0"),
+    ("round to more", glu, ("glu-maw",), {"expansion_rate": 30, "round_to": 10**5},
+     "round_to: got 100000|the 20 GLU neurons"),
+    ("round to more in a study", rounded, ([0, 0.5],), {},
+     "cuts.0.round_to: got 100000|GLU neurons of layer 0"),
+    ("progress a number", prune, ("magnitude", 0.5), {"progress": 3}, "progress: got 3|a function"),
     # calibration text
     ("no calibration", prune, ("wanda", 0.5), {}, "calibration: missing|a prepared folder"),
     ("calibration of words", wanda, (["a", "b"],), {}, "tokenizer: got none|fast form"),
@@ -138,6 +172,22 @@ ROWS = [
     ("save a text", lambda w: resprout.save("model", None, w.out / "x"),
      (), {}, "model: got str|PreTrainedModel"),
     ("save a dict", lambda w: resprout.save(w.model, {}, w.out / "x"), (), {}, "cut: got dict|Cut"),
+    ("save nowhere", lambda w: resprout.save(w.model, None, None), (), {}, "path: got None|a path"),
+    ("save to a number", lambda w: resprout.save(w.model, None, 3), (), {}, "path: got 3|a path"),
+    ("save to NUL", lambda w: resprout.save(w.model, None, "a\0b"), (), {}, "path: got 'a|a path"),
+    ("save a tokenizer's name", lambda w: resprout.save(w.model, None, w.out / "x", "gpt2"),
+     (), {}, "tokenizer: got str|resprout.load"),
+    ("save another's cut", lambda w: resprout.save(w.llama, w.cut, w.out / "x"),
+     (), {}, "cut: its mask of|does not fit this model"),
+    ("save another's removal", lambda w: resprout.save(w.llama, w.removed, w.out / "x"),
+     (), {}, "cut: the manifest of another model|30 GLU neurons|LlamaForCausalLM has 60"),
+    ("save sparse by a word", lambda w: resprout.save(w.model, None, w.out / "x", sparse="no"),
+     (), {}, "sparse: got 'no'|True, False"),
+    ("save portable by a word", lambda w: resprout.save(w.model, None, w.out / "x", portable=1),
+     (), {}, "portable: got 1|True, False"),
+    ("save with a number", lambda w: resprout.save(w.model, None, w.out / "x", extra=3),
+     (), {}, "extra: got 3|a function"),
+    ("read a cut of 3", lambda w: Cut.load(3), (), {}, "cut: got 3|a path"),
     ("read no cut", lambda w: Cut.load(w.out), (), {}, "cut.json"),
     # recovery
     ("steps negative", recover, (), {"steps": -1}, "steps: got -1|greater than or equal to 0"),
@@ -168,6 +218,10 @@ ROWS = [
     ("tokens too few", recover, (np.zeros(3, dtype=int),), {"window": 16}, "tokens"),
     ("teacher alike", lambda w: recover(w, teacher=w.model), (), {}, "teacher: shares weights"),
     ("teacher foreign", lambda w: recover(w, teacher=w.llama), (), {}, "teacher"),
+    ("teacher a name", lambda w: recover(w, teacher="gpt2"),
+     (), {}, "teacher: got str|resprout.load"),
+    ("teacher a module", lambda w: recover(w, teacher=torch.nn.Linear(2, 2)),
+     (), {}, "teacher: got Linear|PreTrainedModel"),
     ("temperature", lambda w: recover(w, teacher=w.other, temperature=0),
      (), {}, "temperature: got 0|above 0"),
     ("distillation", lambda w: recover(w, teacher=w.other, distillation_weight=2),
@@ -196,6 +250,33 @@ ROWS = [
     ("two tokenizers", prepare, (), {"tokenizer": "gpt2"}, "tokenizer"),
     ("prepare protocol", prepare, (), {"protocol": "best"}, "protocol: got 'best'|fair, paper"),
     ("retries negative", prepare, (), {"max_retries": -1}, "max_retries: got -1"),
+    ("source None", lambda w: resprout.prepare_text(None, w.out / "new"),
+     (), {}, "source: got None|'stdlib'"),
+    ("source a number", prepare, (3,), {}, "source: got 3|the path of"),
+    ("source a list", prepare, (["text"],), {}, "source: got ['text']|the path of"),
+    ("into None", lambda w: resprout.prepare_text(w.text, None), (), {}, "out_dir: got None|path"),
+    ("into NUL", lambda w: resprout.prepare_text(w.text, "a\0b"), (), {}, "out_dir: got 'a|a path"),
+    ("target a text", prepare, (), {"target_tokens": "5"}, "target_tokens: got '5'|a whole number"),
+    ("target a fraction", prepare, (), {"target_tokens": 1.5}, "target_tokens: got 1.5|a whole"),
+    ("target a truth", prepare, (), {"target_tokens": True}, "target_tokens: got True|a whole"),
+    ("fraction a text", prepare, (), {"val_fraction": "x"}, "val_fraction: got 'x'|above 0"),
+    ("fraction None", prepare, (), {"val_fraction": None}, "val_fraction: got None|above 0"),
+    ("protocol None", prepare, (), {"protocol": None}, "protocol: got None|fair, paper"),
+    ("protocol a list", prepare, (), {"protocol": ["fair"]}, "protocol: got ['fair']|fair, paper"),
+    ("retries a text", prepare, (), {"max_retries": "x"}, "max_retries: got 'x'|a whole number"),
+    ("retries a fraction", prepare, (), {"max_retries": 1.5}, "max_retries: got 1.5|a whole"),
+    ("tokenizer a number", prepare, (), {"tokenizer": 3, "train_tokenizer": None},
+     "tokenizer: got 3|a path"),
+    ("vocabulary a text", prepare, (), {"train_tokenizer": "300"}, "train_tokenizer: got '300'"),
+    ("vocabulary 300.0", prepare, (), {"train_tokenizer": 300.0}, "train_tokenizer: got 300.0|257"),
+    ("bytes a fraction", prepare, (), {"train_tokenizer_bytes": 1.5},
+     "train_tokenizer_bytes: got 1.5|a whole number"),
+    ("field a number", prepare, (), {"text_field": 3}, "text_field: got 3|a text"),
+    ("split a number", prepare, (), {"split": 3}, "split: got 3|a text"),
+    ("revision a number", prepare, (), {"revision": 3}, "revision: got 3|a text"),
+    ("start over by a word", prepare, (), {"start_over": "no"}, "start_over: got 'no'|True, False"),
+    ("told nobody", prepare, (), {"notice": None}, "notice: got None|a function"),
+    ("progress nowhere", prepare, (), {"progress": 3}, "progress: got 3|a function"),
     # measuring
     ("measure unknown", evaluate, ("los",), {}, "measures|'loss'"),
     ("measure empty", evaluate, ([],), {}, "measures"),
@@ -204,6 +285,33 @@ ROWS = [
     ("evaluate a text", lambda w: resprout.evaluate("gpt2"),
      (), {}, "model: got str|resprout.load"),
     ("loss window", lambda w: evaluate(w, loss=LossOptions(window=-1)), (), {}, "window: got -1"),
+    ("evaluate with a name", lambda w: resprout.evaluate(w.model, "gpt2", "loss"),
+     (), {}, "tokenizer: got str|resprout.load"),
+    ("measures a number", evaluate, (3,), {}, "measures: got 3|comma-separated"),
+    ("measures of nothing", evaluate, ([None],), {}, "measures: got [None]|comma-separated"),
+    ("tasks a number", evaluate, ("tasks",), {"tasks": 3}, "tasks: got 3|comma-separated"),
+    ("tasks of numbers", evaluate, ("tasks",), {"tasks": [3]}, "tasks: got [3]|comma-separated"),
+    ("data a number", evaluate, (), {"data": 3}, "data: got int|a list of texts"),
+    ("data a mapping", evaluate, (), {"data": {"a": "b"}}, "data: got dict|a list of texts"),
+    ("loss a dict", evaluate, (), {"loss": {"window": 8}}, "loss: got dict|a LossOptions"),
+    ("speed a number", evaluate, ("speed",), {"speed": 3}, "speed: got int|a SpeedOptions"),
+    ("text a text", evaluate, ("text",), {"text": "x"}, "text: got str|a TextOptions"),
+    ("reference a model", lambda w: evaluate(w, "text", reference=w.other),
+     (), {}, "reference: got GPTNeoXForCausalLM|a Reference"),
+    ("energy a number", evaluate, ("energy",), {"energy": 3}, "energy: got int|an EnergyOptions"),
+    ("task data a number", evaluate, (), {"task_data": 3}, "task_data: got 3|a path"),
+    ("kept in a number", evaluate, (), {"folder": 3}, "folder: got 3|a path"),
+    ("notice nobody", evaluate, (), {"notice": None}, "notice: got None|a function"),
+    ("window of a text", lambda w: LossOptions(window="8"), (), {}, "window: got '8'|whole number"),
+    ("window a fraction", lambda w: LossOptions(window=1.5), (), {}, "window: got 1.5|whole"),
+    ("window a truth", lambda w: LossOptions(window=True), (), {}, "window: got True|whole"),
+    ("window nan", lambda w: LossOptions(window=NAN), (), {}, "window: got nan|whole number"),
+    ("stride a text", lambda w: LossOptions(stride="3"), (), {}, "stride: got '3'|whole number"),
+    ("windows at once", lambda w: LossOptions(batch_windows="x"), (), {}, "batch_windows: got 'x'"),
+    ("seed of a loss", lambda w: LossOptions(seed="x"), (), {}, "seed: got 'x'|whole number"),
+    ("precision a list", lambda w: LossOptions(precision=["bf16"]),
+     (), {}, "precision: got ['bf16']|fp32"),
+    ("unequal by a word", lambda w: SpeedOptions(unequal="no"), (), {}, "unequal: got 'no'|True"),
     # gates
     ("gates of a layer that is not", lambda w: agency.set_gates(w.gated, 99, 0.5),
      (), {}, "layer: got 99|0 to"),
@@ -213,6 +321,36 @@ ROWS = [
     ("head that is not", lambda w: agency.set_state(w.gated, 0, 99, "active"),
      (), {}, "head: got 99|0 to"),
     ("gates of none", lambda w: agency.set_gates(w.model, 0, 0.5), (), {}, "agency"),
+    ("gate a text", lambda w: agency.set_gates(w.gated, 0, "x"), (), {}, "gates: got 'x'|numbers"),
+    ("gate None", lambda w: agency.set_gates(w.gated, 0, None), (), {}, "gates: got None|numbers"),
+    ("gates on no device", lambda w: agency.set_gates(w.gated, 0, torch.ones(4, device="meta")),
+     (), {}, "gates: got tensor|numbers"),
+    ("consent a word", lambda w: agency.set_consent(w.gated, 0, 0, "no"),
+     (), {}, "consent: got 'no'|True, False"),
+    ("agency of nothing", lambda w: agency.enable(None), (), {}, "model: got NoneType|Pre"),
+    ("agency of a name", lambda w: agency.enable("gpt2"), (), {}, "model: got str|resprout.load"),
+    ("agency of a layer", lambda w: agency.enable(torch.nn.Linear(2, 2)),
+     (), {}, "model: got Linear|PreTrainedModel"),
+    ("agency by a dict", lambda w: agency.enable(w.llama, {"momentum": 0.5}),
+     (), {}, "options: got dict|an AgencyOptions"),
+    ("no agency off", lambda w: agency.disable("gpt2"), (), {}, "model: got str|resprout.load"),
+    ("fold by a word", lambda w: agency.disable(w.gated, fold="no"), (), {}, "fold: got 'no'|True"),
+    ("report of a name", lambda w: agency.agency_report("gpt2"), (), {}, "model: got str"),
+    ("heads of nothing", lambda w: agency.heads_of(None), (), {}, "model: got NoneType"),
+    ("is enabled a name", lambda w: agency.is_enabled("gpt2"), (), {}, "model: got str"),
+    ("calibrate on lists", lambda w: agency.calibrate(w.gated, [[1, 2]]),
+     (), {}, "ids: got list|a tensor of whole numbers"),
+    ("calibrate on an array", lambda w: agency.calibrate(w.gated, np.zeros((2, 4), dtype=int)),
+     (), {}, "ids: got ndarray|a tensor of whole numbers"),
+    ("calibrate on truths", lambda w: agency.calibrate(w.gated, torch.ones(2, 4, dtype=torch.bool)),
+     (), {}, "ids: got (2, 4) of torch.bool|whole numbers"),
+    ("calibrate on meta", lambda w: agency.calibrate(w.gated, torch.ones(2, 4, device="meta")),
+     (), {}, "ids: got one that is meta|whole numbers"),
+    # versions of what has none
+    ("revision of a size", subject, ("gpt-neox-nano",), {"learning_rate": 1e-3},
+     "subjects.0.revision: got 'step9'|of the Hub|'gpt-neox-nano' is a size"),
+    ("revision of a folder", lambda w: subject(w, w.full), (), {},
+     "subjects.0.revision: got 'step9'|of the Hub|on this machine"),
     # the dendritic configuration
     ("width 0", config, (), {"hidden_size": 0}, "hidden_size"),
     ("layers negative", config, (), {"num_hidden_layers": -1}, "num_hidden_layers"),
@@ -240,6 +378,7 @@ def parts():
         "llama": tiny("llama"),
         "gated": gated,
         "cut": resprout.prune(spare, "magnitude", 0.5),
+        "removed": resprout.prune(tiny("llama"), "glu-random", 0.5, cut="remove"),
     }
 
 
@@ -284,3 +423,32 @@ def test_one_line_says_what_was_got_and_what_is_allowed(
 
 def test_there_are_many_and_none_twice():
     assert len(ROWS) > 50 and len({row[0] for row in ROWS}) == len(ROWS)
+
+
+def test_numbers_of_numpy_are_numbers_and_paths_are_paths(world, tmp_path):
+    """JSON holds none of NumPy's: they become Python's where they come in."""
+    model = tiny("llama")
+    cut = resprout.prune(
+        model, "glu-random", np.float32(0.5), seed=np.int64(3), round_to=np.int64(5), cut="remove"
+    )
+    resprout.save(model, cut, tmp_path / "cut", sparse=np.False_)
+    assert Cut.load(tmp_path / "cut").seed == 3
+    assert type(LossOptions(window=np.int64(8), seed=np.uint8(1)).window) is int
+    for i in range(9):
+        (tmp_path / "text" / f"{i}.txt").write_text(f"some words of the text number {i}, " * 9)
+    asked = {"target_tokens": np.int64(10**6), "val_fraction": np.float32(0.3), "notice": str}
+    first = resprout.prepare_text(
+        tmp_path / "text", tmp_path / "a", train_tokenizer=np.int64(300), **asked
+    )
+    second = resprout.prepare_text(
+        str(tmp_path / "text"), str(tmp_path / "b"), tokenizer=tmp_path / "a", **asked
+    )
+    assert first.digest == second.digest
+    agency.set_consent(world.gated, 0, 0, np.False_)
+    assert not agency.heads_of(world.gated)[0].consent[0]
+    agency.set_consent(world.gated, 0, 0, True)
+
+
+def test_a_cut_of_nothing_may_be_rounded_to_anything():
+    cut = resprout.prune(tiny("llama"), "glu-maw", 0, round_to=20)
+    assert cut.achieved == 0 and cut.removed == 0

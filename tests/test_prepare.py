@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from resprout.data import encoder, engine, pieces, splitting, textfiles, writer
 from resprout.data import tokenizer as bpe
 from resprout.data.encoder import Encoder
+from resprout.data.folder import OutputFolder
 from resprout.data.prepare import prepare_text
 from resprout.data.sources import is_held_out
 from resprout.data.tokens import TokenSet
 from resprout.data.writer import OutputError
+from resprout.files import only_one
 
 WORDS = "while the quick brown fox(x_1) + 'jumps' isn't over 12 34 lazy dogs; naïve Straße 你好 🙂"
 
@@ -524,6 +527,132 @@ def test_a_flipped_bit_in_unfinished_work(tmp_path, lines, monkeypatch, name, pr
     assert file.read_bytes() == content
     assert prepare(lines, tmp_path / "out", **given, start_over=True).digest == expected.digest
     assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "plain")
+
+
+class Killed(BaseException):
+    """As sudden as a signal: no handler of ours catches it."""
+
+
+def killed(patch, place, name, lines, out, words=None, **options):
+    """Prepare, and be killed where some function is called."""
+
+    def kill(*given, **more):
+        raise Killed
+
+    with patch.context() as inside:
+        inside.setattr(place, name, kill)
+        with pytest.raises(Killed):
+            prepare(lines, out, words, **options)
+
+
+def test_a_tail_that_was_being_moved_is_compared_too(tmp_path, lines, words, monkeypatch):
+    expected = prepare(lines, tmp_path / "plain", words, protocol="paper")
+    killed(monkeypatch, splitting, "move_tail", lines, tmp_path / "out", words, protocol="paper")
+    file = tmp_path / "out" / "unfinished" / "train.bin"
+    content = file.read_bytes()
+    for hurt in (content[:-2], content[:40] + b"\x01\x01" + content[42:]):
+        file.write_bytes(hurt)
+        with pytest.raises(ValueError, match=r"train.bin' is not as it was written.*--start_over"):
+            prepare(lines, tmp_path / "out", words, protocol="paper")
+        assert file.read_bytes() == hurt
+    file.write_bytes(content)
+    assert prepare(lines, tmp_path / "out", words, protocol="paper").digest == expected.digest
+    assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "plain")
+
+
+def test_what_stands_beside_a_trained_tokenizer_is_written_again(tmp_path, lines, monkeypatch):
+    prepare(lines, tmp_path / "plain", train_tokenizer=300)
+    killed(monkeypatch, engine.Run, "_split", lines, tmp_path / "out", train_tokenizer=300)
+    file = tmp_path / "out" / "unfinished" / "tokenizer_config.json"
+    file.write_bytes(file.read_bytes().replace(b"<|endoftext|>", b"<|endoftexu|>"))
+    prepare(lines, tmp_path / "out", train_tokenizer=300)
+    assert names_and_digests(tmp_path / "out") == names_and_digests(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("work", ["start_over", "discard"])
+def test_a_kill_while_it_is_removed_leaves_a_folder_to_go_on_in(
+    tmp_path, lines, words, monkeypatch, work
+):
+    """At each removal: it is known as ours, and the same command comes to the same files."""
+    prepare(lines, tmp_path / "plain", words)
+    expected = names_and_digests(tmp_path / "plain")
+    killed(monkeypatch, engine.Run, "_split", lines, tmp_path / "begun", words, val_fraction=0.3)
+    if work == "start_over":  # more than can be there at once, for the sake of each removal
+        for path in (tmp_path / "plain").iterdir():
+            shutil.copy(path, tmp_path / "begun" / path.name)
+    left = {"calls": 10**9}
+
+    def counted(real):
+        def call(*given, **more):
+            left["calls"] -= 1
+            if left["calls"] < 0:
+                raise Killed
+            return real(*given, **more)
+
+        return call
+
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    moments = 0
+    while True:
+        path = tmp_path / f"out{moments}"
+        shutil.copytree(tmp_path / "begun", path)
+        out = OutputFolder(path)
+        with only_one(path, "out_dir"):
+            left["calls"] = moments
+            try:
+                getattr(out, work)()
+                break
+            except Killed:
+                pass
+            finally:
+                left["calls"] = 10**9
+        out.check(start_over=False)
+        if moments in (2, 9):  # of files, of the work
+            prepare(lines, path, words, start_over=moments == 2)
+            assert names_and_digests(path) == expected, moments
+        moments += 1
+    assert moments > 6
+
+
+@pytest.mark.parametrize("hurt", ["cut", "emptied", "key", "value"])
+def test_a_damaged_manifest_is_named_and_started_over(tmp_path, lines, words, hurt):
+    prepare(lines, tmp_path / "out", words)
+    expected = names_and_digests(tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.write_bytes({
+        "cut": content[: len(content) // 2],
+        "emptied": b"",
+        "key": content.replace(b'"splits"', b'"splitr"', 1),
+        "value": content.replace(b'"fair"', b'"fail"'),
+    }[hurt])  # fmt: skip
+    before = names_and_digests(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"manifest.json' is damaged.*--start_over"):
+        prepare(lines, tmp_path / "out", words)
+    assert names_and_digests(tmp_path / "out") == before
+    prepare(lines, tmp_path / "out", words, start_over=True)
+    assert names_and_digests(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_remains_are_removed_only_to_start_over(tmp_path, lines, words, monkeypatch, unfinished):
+    """As a start over leaves them that an earlier version was killed in."""
+    prepare(lines, tmp_path / "plain", words)
+    out = tmp_path / "out"
+    if unfinished:
+        killed(monkeypatch, engine.Run, "_split", lines, out, words)
+        (out / "unfinished" / "progress.json").unlink()
+    else:
+        shutil.copytree(tmp_path / "plain", out)
+        for name in ("manifest.json", "train.bin", "train.index.npy"):
+            (out / name).unlink()
+    before = names_and_digests(out)
+    with pytest.raises(ValueError, match=r"holds remains of prepared text.*--start_over"):
+        prepare(lines, out, words)
+    assert names_and_digests(out) == before
+    prepare(lines, out, words, start_over=True)
+    assert names_and_digests(out) == names_and_digests(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("content", ["", '{"text": "short"}\n' * 9, "not json\n"])

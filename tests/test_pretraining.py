@@ -88,7 +88,7 @@ def test_it_leaves_a_model_that_others_load(tokens, tmp_path):
     assert [step for step, _ in done["validation"]] == [2, 4, 6]
     assert done["tokens"] == 6 * 4 * 16
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert kept == ["checkpoint-4", "checkpoint-6"]
+    assert kept == ["checkpoint-4", "checkpoint-6", "run.json"]
     bits = measured / math.log(2) * len(tokens.val.tokens) / tokens.val.text_bytes
     assert f"{bits:.4f} bits per byte" in said[-1]
 

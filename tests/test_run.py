@@ -15,6 +15,7 @@ import torch
 import resprout
 from clocks import CLOCKS, untimed
 from resprout.files import TEMPORARY
+from resprout.models.sizes import build, configuration
 from resprout.study import measuring
 from resprout.study.engines import workplace
 from resprout.study.run import run_study
@@ -287,8 +288,7 @@ def test_a_subject_that_cannot_be_grown_is_tried_once(
     [
         (("text", "prompts", "long"), "x = 1\n" * 200, r"text\.prompts\.long: needs \d+ positions"),
         (("text", "prompts", "empty"), "", r"text\.prompts: 'empty': got ''"),
-        (("text", "new_tokens"), 128, r"new tokens, allowed are the 128 of 'bio'"),
-        (("data", "held_out"), 0.999999, "leaves the train split empty"),
+        (("text", "new_tokens"), 127, r"new tokens, allowed are the 128 of 'bio'"),
     ],
 )
 def test_what_only_the_tokens_tell_is_refused_before_training(
@@ -301,6 +301,36 @@ def test_what_only_the_tokens_tell_is_refused_before_training(
     with pytest.raises(ValueError, match=message):
         run(write_study(small_study), tmp_path / "run")
     assert not (tmp_path / "run" / "subjects").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("data", "held_out"), 0.999999, r"data\.held_out: .* leaves the train split empty"),
+        (("data", "source"), "latin", r"data\.source: b\.txt .*UTF-8"),
+        (("text", "new_tokens"), 128, r"text\.new_tokens: got 128, .*'bio' has 128 positions"),
+        (("subjects", 1), "bare", r"subjects\.1\.model: '.*bare' has no tokenizer"),
+        (("data", "source"), ".", r"out: '.*run' lies in the text of data\.source"),
+    ],
+)
+def test_text_that_cannot_be_used_leaves_nothing(
+    small_study, write_study, tmp_path, path, value, message
+):
+    """By whatever way a study is run: a look that comes before is the command's alone."""
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin" / "b.txt").write_bytes(b"caf\xe9 " * 100)
+    if value == "bare":
+        build(configuration("gpt2-nano", vocab_size=300), seed=0).save_pretrained(tmp_path / value)
+        value = {"name": value, "model": str(tmp_path / value)}
+    elif path[-1] == "source":
+        value = str(tmp_path / value)
+    part = small_study
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        run(write_study(small_study), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failing_point_leaves_the_others(small_study, write_study, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from resprout.study import spec_yaml
 from resprout.study.points import plan
 from resprout.study.spec import read_spec
 
@@ -134,6 +135,14 @@ def test_bad_files(tmp_path, text, message):
         read_spec(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_megabyte_of_values_is_not_read_to_its_end(monkeypatch):
+    """They are counted as they are composed: all of them would take many seconds."""
+    monkeypatch.setattr(spec_yaml, "MOST_VALUES", 20)
+    with pytest.raises(ValueError, match=r"column 59: 21 values or more, allowed are at most 20"):
+        spec_yaml.read_yaml("[" + ", ".join(["0"] * 500) + ", [")  # never closed
+    assert spec_yaml.read_yaml("[" + ", ".join(["0"] * 19) + "]") == [0] * 19
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path):

@@ -620,6 +620,11 @@ def test_texts_are_reproducible_and_leave_the_random_state(model, words):
         ({"new_tokens": 0}, "new_tokens: got 0, allowed is 1 or more"),
         ({"temperature": -1}, "temperature: got -1, allowed is 0"),
         ({"temperature": float("nan")}, "temperature: got nan"),
+        ({"temperature": 1e-38}, "temperature: got 1e-38, allowed is 0 (greedy) or 1e-06 and more"),
+        ({"temperature": "x"}, "temperature: got x, allowed is 0"),
+        ({"new_tokens": "4"}, "new_tokens: got 4, allowed is 1 or more"),
+        ({"seeds": 3}, "seeds: got 3, allowed are several"),
+        ({"seeds": ([],)}, "seeds: got ([],), allowed is each 0 to 2^63 - 1"),
         ({"top_k": -1}, "top_k: got -1"),
         ({"seeds": ()}, "seeds: got (), allowed is one or more"),
         ({"seeds": (1, 1)}, "seeds: got (1, 1), allowed is one or more, each once"),
@@ -627,6 +632,8 @@ def test_texts_are_reproducible_and_leave_the_random_state(model, words):
         ({"seeds": (0, 1), "temperature": 0}, "allowed is one with temperature 0"),
         ({"batch_texts": 0}, "batch_texts: got 0"),
         ({"prompts": {}}, "prompts: got none"),
+        ({"prompts": {"a": "\ud800"}}, "prompts: 'a': got '\\ud800', which holds half a surrogate"),
+        ({"prompts": {"\ud800": "a"}}, "got the category '\\ud800', which holds half a surrogate"),
     ],
 )
 def test_options_out_of_range(values, message):

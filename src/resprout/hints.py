@@ -15,10 +15,24 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, as one short line; of one without words, what broke."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines:
-        return lines[0][:200]
+        # `Validation error for field 'hidden_size':` is told what is wrong in the line after it.
+        reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        return reason[:200]
     frames = traceback.extract_tb(error.__traceback__)
     broke = frames[-1].line if frames else None
     return broke[:200] if broke else type(error).__name__
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: not with half a surrogate pair in it.
+
+    That is what Python makes of a byte that is not UTF-8 in a command line or a file's name.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

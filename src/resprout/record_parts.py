@@ -26,6 +26,16 @@ class Loss(Shape):
     unigram_nats_per_token: float
     window_tokens: Annotated[list[int], Field(min_length=1)]
     window_nats: Annotated[list[float], Field(min_length=1)]
+    window_documents: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _one_per_window(self) -> "Loss":
+        W = len(self.window_tokens)
+        for name in ("window_nats", "window_documents"):
+            own = getattr(self, name)
+            if own is not None and len(own) != W:
+                raise ValueError(f"{name}: {len(own)} of {W} windows")
+        return self
 
 
 class Failed(Shape):
@@ -107,6 +117,16 @@ class Measures(Shape):
     speed: Workloads | Failed | None = None
     energy: Workloads | Failed | None = None
     text_at: dict[Temperature, Text | Failed] | None = None
+
+    @model_validator(mode="after")
+    def _same_windows(self) -> "Measures":
+        both = [part for part in (self.loss, self.loss_before_recovery) if isinstance(part, Loss)]
+        counts = [len(part.window_nats) for part in both]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"loss_before_recovery: {counts[1]} windows, the loss after it has {counts[0]}"
+            )
+        return self
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -34,7 +34,7 @@ def test_a_study(home, whole_study):
 def test_training(home, whole_train):
     out = home / "trained-c"
     said = interrupted(train(home, out.name), lambda: any(out.glob("checkpoints/*/complete.json")))
-    assert "same command" in said
+    assert f"To continue: python -m resprout train --data_dir data --out_dir {out.name}" in said
     train(home, out.name).whole()
     assert same_weights(*(run / "final" / "model.safetensors" for run in (out, whole_train)))
 

@@ -146,6 +146,8 @@ def _by_flag(said: str) -> str:
     """A study's error under the name of the flag that it is about."""
     if said.startswith("text.prompts."):
         return f"num_tokens: {said}"
+    if said.startswith("data.source: "):
+        return f"data: {said.removeprefix('data.source: ')}"
     return f"output_dir: {said.removeprefix('out: ')}" if said.startswith("out: ") else said
 
 

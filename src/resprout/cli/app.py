@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resprout.cli.interrupts import ends_at_once
+from resprout.cli.interrupts import START_OVER, ends_at_once
 from resprout.cli.memory import OUT_OF_MEMORY, out_of_memory
 from resprout.cli.mistakes import in_one_line, misused
 
@@ -38,7 +38,7 @@ def tell(line: str) -> None:
 
 def same_again() -> str:
     """The command as it was given, to be typed again."""
-    return shlex.join(["resprout", *sys.argv[1:]])
+    return shlex.join(["resprout", *(word for word in sys.argv[1:] if word not in START_OVER)])
 
 
 def check_here(device: str) -> None:

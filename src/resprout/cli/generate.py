@@ -12,6 +12,7 @@ import typer
 
 from resprout.cli.app import Device, app, check_here, option, tell
 from resprout.cli.mistakes import in_one_line
+from resprout.hints import is_text
 
 if TYPE_CHECKING:
     from resprout.models.generation import Writer
@@ -69,6 +70,8 @@ def generate(
             prompt = sys.stdin.read().removesuffix("\n")
         if prompt == "":
             raise ValueError("prompt: got '', allowed is text of one token or more")
+        if prompt is not None and not is_text(prompt):
+            raise ValueError(f"prompt: got {prompt!r}, allowed is text that is UTF-8")
 
         _check(model, tokenizer, revision, device, dtype)
         check_here(device)
@@ -90,10 +93,12 @@ def _check(
 ) -> None:
     """Refuse what names tell, before the libraries that take seconds."""
     from resprout.models.by_name import check_device, check_dtype, check_tokenizer
-    from resprout.models.names import check_subject
+    from resprout.models.names import SIZES, check_subject
+    from resprout.refusals import check_revision
 
     check_device(device)
     check_dtype(dtype)
+    check_revision(revision, model, SIZES)
     check_subject(model, revision)
     check_tokenizer(model, tokenizer, revision)
 

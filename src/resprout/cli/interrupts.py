@@ -1,12 +1,30 @@
-"""Ctrl-C while libraries are being imported, which takes seconds and cannot be left in between."""
+"""Ctrl-C: the command that goes on, and leaving while libraries are being imported.
+
+An import takes seconds and cannot be left in between.
+"""
 
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+START_OVER = ("--start_over", "--start-over")
+
+
+def going_on() -> str:
+    """The command that goes on with what was stopped: as it was given, but not to start over."""
+    words = [word for word in sys.argv[1:] if word not in START_OVER]
+    module = sys.modules.get("__main__")
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return shlex.join([Path(sys.argv[0]).name, *words])
+    name = spec.name.removesuffix(".__main__")
+    return shlex.join(["python", "-m", name, *words])
 
 
 @contextmanager

@@ -25,11 +25,12 @@ def describe(
 ) -> None:
     """Show what a model is made of and what it takes to train, without loading its weights."""
     from resprout.models.by_name import check_length
-    from resprout.models.names import check_subject
-    from resprout.refusals import check_whole
+    from resprout.models.names import SIZES, check_subject
+    from resprout.refusals import check_revision, check_whole
 
     for what, count in (("devices", devices), ("batch_size", batch_size)):
         check_whole(what, count, 1, 2**20)
+    check_revision(revision, name, SIZES)
     check_subject(name, revision)
     if block_size is not None:
         check_whole("block_size", block_size, 1, 2**24)

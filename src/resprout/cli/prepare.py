@@ -1,6 +1,5 @@
 """`resprout prepare`: text into tokens on disk."""
 
-import shlex
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from resprout.cli.app import app, option
+from resprout.cli.interrupts import going_on
 
 if TYPE_CHECKING:
     from resprout.data.tokens import TokenSet
@@ -77,7 +77,7 @@ def prepare(
 
     again = "to continue, run the same command again"
     if sys.argv[0]:
-        again = f"to continue: {_command(start_over)}"
+        again = f"to continue: {going_on()}"
     previous = signal.signal(signal.SIGTERM, _terminate)
     started = time.perf_counter()
     bar = _Bar(target_tokens)
@@ -126,17 +126,6 @@ def _stopped(error: OSError) -> str:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
-
-
-def _command(start_over: bool) -> str:
-    """The command that goes on: the same, but for a request to start over."""
-    words = [word for word in sys.argv[1:] if word not in ("--start_over", "--start-over")]
-    module = sys.modules.get("__main__")
-    spec = getattr(module, "__spec__", None)
-    if spec is None:
-        return shlex.join([Path(sys.argv[0]).name, *words])
-    name = spec.name.removesuffix(".__main__")
-    return shlex.join(["python", "-m", name, *words])
 
 
 class _Bar:

@@ -1,5 +1,6 @@
 """`resprout run`, `resprout report` and `resprout curves`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -104,10 +105,12 @@ def curves(
     """Draw the losses of training runs, finished or not, into one chart."""
     from resprout.files import unwritable
 
-    for folder in runs:
-        if [other.resolve() for other in runs].count(folder.resolve()) > 1:
+    # Unlike `resolve`, `realpath` raises nothing for a link to itself.
+    places = [os.path.realpath(folder) for folder in runs]
+    for folder, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
             raise ValueError(f"runs: {str(folder)!r} is given twice, allowed is each once")
-    if not out.name:
+    if out.name in ("", ".."):
         raise ValueError(f"out: got {str(out)!r}, allowed is the name of a picture")
     if (blocked := unwritable(out.parent)) is not None:
         raise ValueError(f"out: {str(out)!r} cannot be written, because of {str(blocked)!r}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from resprout.cli.app import app, check_here, unset
+from resprout.cli.interrupts import going_on
 from resprout.cli.mistakes import in_one_line
 
 
@@ -127,7 +128,7 @@ def train(
 
     from tqdm import tqdm
 
-    from resprout.train.processes import is_first_process
+    from resprout.train.processes import is_first_process, process_count
 
     first = is_first_process()
 
@@ -150,7 +151,10 @@ def train(
         print(f"resprout: error: {in_one_line(str(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        notice("\nstopped; the last checkpoint is kept. To continue, give the same command again")
+        again = f": {going_on()}"
+        if process_count() > 1:  # a launcher started this one, by a command that is not known here
+            again = ", give the same command again" + ", without --start_over" * start_over
+        notice(f"\nstopped; the last checkpoint is kept. To continue{again}")
         raise typer.Exit(130) from None
 
 

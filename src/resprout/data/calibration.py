@@ -267,6 +267,10 @@ def _id_array(given: Any) -> _Ids:
 
 def _array(given: Any) -> NDArray[Any]:
     if isinstance(given, Tensor):
+        if given.is_meta or given.layout != torch.strided:
+            raise ValueError(
+                "calibration: got a meta or sparse tensor, allowed are token ids in memory"
+            )
         given = given.detach().cpu()
         # numpy has no bf16, and any float is refused alike.
         return (given.float() if given.is_floating_point() else given).numpy()

@@ -124,9 +124,11 @@ class Run:
             self._note_begin()
         encoder = Encoder(words.tokenizer, words.end_of_text)
         digests = found.get("digests") if found else None  # older unfinished work has none
-        whole = self.state.move is None
-        writer = Writer(self.out.work, encoder.dtype, counts, whole, digests)
+        move = self.state.move  # of a tail: a killed run may be in the midst of it
+        writer = Writer(self.out.work, encoder.dtype, counts, move is None, digests)
         try:
+            if move is not None:
+                splitting.check_begun(writer, move, digests)
             if not self.state.read:
                 self._read(writer, encoder)
             try:
@@ -167,14 +169,14 @@ class Run:
         if self.words is not None:
             words = self.words
         elif path.is_file():  # written last of its files, and whole
-            return self._own_words(path)
+            words = self._own_words(path)
         else:
             size = self.request.train_tokenizer
             assert size is not None
             self.notice(f"training a tokenizer of {size:,} entries on the text")
             tokenizer = bpe.train_bpe(self._sample(), size)
             words = Words(tokenizer, bpe.end_of_text_id(tokenizer))
-        with output_errors(self.out.path):
+        with output_errors(self.out.path):  # again: nobody compares what stands beside it
             bpe.save(self.out.work, words.tokenizer, words.end_of_text, words.pretrained)
         return words
 
@@ -286,11 +288,6 @@ class Run:
         if val.documents:
             return None
         if documents == 1:
-            raise ValueError(ONE_DOCUMENT.format(self.source.description))
+            target = None if self.state.exhausted else self.request.target_tokens
+            raise ValueError(splitting.one_document(self.source.description, target))
         return splitting.plan_move(writer, encoder, None)
-
-
-ONE_DOCUMENT = (
-    "protocol: {!r} is a single document, which 'fair' cannot divide (it holds out whole "
-    "documents); allowed is --protocol paper, which takes the end of the text for validation"
-)

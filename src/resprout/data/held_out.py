@@ -17,6 +17,7 @@ from resprout.data.encoder import Encoder
 from resprout.data.pieces import MIN_DOCUMENT_CHARACTERS, Piece
 from resprout.data.sources import DEFAULT_FIELD, find_source, is_held_out, refuse_unreadable
 from resprout.data.tokens import MANIFEST, TokenSet
+from resprout.hints import is_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -160,12 +161,19 @@ def of_texts(
         definition: see `HeldOut`.
 
     Raises:
-        ValueError: no tokenizer, or one that cannot begin the pages of a definition; no text.
+        ValueError: no tokenizer, or one that cannot begin the pages of a definition; no text, or
+            what cannot be written as UTF-8.
     """
     if tokenizer is None:
         raise ValueError("tokenizer: got none; text needs the subject's own")
     if not any(texts):
         raise ValueError(f"data: {source!r} holds no text")
+    for number, text in enumerate(texts):
+        if not is_text(text):  # which no tokenizer takes
+            raise ValueError(
+                f"data: {source!r}: document {number} holds half a surrogate pair; allowed is text "
+                "that is UTF-8"
+            )
     end = tokenizer.eos_token_id
     backend = getattr(tokenizer, "backend_tokenizer", None)
     # In text the words `<|endoftext|>` within a document are no end of it, as in training.

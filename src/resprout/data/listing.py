@@ -94,6 +94,11 @@ class Files:
         """Whether it can only ever give one: a single text file."""
         return len(self.files) == 1 and not self._has_fields()
 
+    @property
+    def document_names(self) -> list[str] | None:
+        """Of text files, which are a document each, or too short for one; None of rows."""
+        return None if self._has_fields() else [file.name for file in self.files]
+
     def check(self) -> None:
         """Refuse files without the text's field, naming the fields that are there.
 

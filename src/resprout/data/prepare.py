@@ -7,26 +7,28 @@ from tokenizers import Tokenizer
 
 from resprout.data import sources
 from resprout.data import tokenizer as bpe
-from resprout.data.engine import ONE_DOCUMENT, Notice, Progress, Run, Words
+from resprout.data.engine import Notice, Progress, Run, Words
 from resprout.data.folder import MANIFEST, OutputFolder
 from resprout.data.pieces import Source
-from resprout.data.request import TRAIN_TOKENIZER_BYTES, Request, check_numbers
+from resprout.data.request import TRAIN_TOKENIZER_BYTES, Request, read_numbers
 from resprout.data.sources import Document, Documents
+from resprout.data.splitting import one_document
 from resprout.data.tokens import TokenSet
 from resprout.files import new_folder
+from resprout.refusals import check_callable, check_flag, check_path
 
 DEFAULT_TOKENIZER = "EleutherAI/gpt-neox-20b"  # as published
 SPLIT_NAMES = {False: "train", True: "val"}
 
 
 def prepare_text(
-    source: str,
+    source: str | Path,
     out_dir: str | Path,
     *,
     target_tokens: int | None = None,
     val_fraction: float = 0.005,
     protocol: str = "fair",
-    tokenizer: str | None = None,
+    tokenizer: str | Path | None = None,
     train_tokenizer: int | None = None,
     train_tokenizer_bytes: int = TRAIN_TOKENIZER_BYTES,
     text_field: str = sources.DEFAULT_FIELD,
@@ -65,7 +67,12 @@ def prepare_text(
             folder that holds something else. Nothing is written then.
         OutputError: the disk is full; what was done is kept, and the same call goes on from there.
     """
-    check_numbers(
+    source = sources.source_name(source)
+    check_path("out_dir", out_dir)
+    if tokenizer is not None:
+        check_path("tokenizer", tokenizer)
+        tokenizer = str(tokenizer)
+    numbers = read_numbers(
         target_tokens,
         val_fraction,
         protocol,
@@ -74,11 +81,15 @@ def prepare_text(
         train_tokenizer,
         train_tokenizer_bytes,
     )
+    target_tokens, val_fraction, max_retries, train_tokenizer, train_tokenizer_bytes = numbers
+    check_flag("start_over", start_over)
+    for name, function in (("notice", notice), ("warning", warning), ("progress", progress)):
+        check_callable(name, function)
     out = OutputFolder(Path(out_dir))
-    out.check()
+    out.check(start_over)
     found = sources.find_source(source, text_field, split, revision, max_retries, warning)
     if protocol == "fair" and getattr(found, "is_one_document", False):
-        raise ValueError(ONE_DOCUMENT.format(source))
+        raise ValueError(one_document(source, None))
     words, named = None, None
     if train_tokenizer is None:
         name = DEFAULT_TOKENIZER if tokenizer is None else tokenizer
@@ -104,22 +115,18 @@ def prepare_text(
         train_tokenizer,
         train_tokenizer_bytes,
     )
-    if start_over:
-        found.check()
-        with out.locked():
-            out.start_over()
-            notice(f"preparing {source} in {out.path}")
-            Run(out, request, found, words, notice, progress).run()
-        return TokenSet.open(out.path)
-    if _is_done(out, request):
+    anew = start_over or out.is_starting_over
+    if not anew and _is_done(out, request):
         if out.work.is_dir():  # killed in its last moment
             with out.locked():
                 out.discard()
         notice(f"{out.path} holds this already: nothing to do")
         return TokenSet.open(out.path)
-    if out.progress() is None:
+    if anew or out.progress() is None:
         found.check()
     with out.locked():
+        if start_over or out.is_starting_over:
+            out.start_over()
         if not _is_done(out, request):  # another run may have finished it just now
             begun = out.progress() is not None
             notice(f"{'continuing' if begun else 'preparing'} {source} in {out.path}")
@@ -128,7 +135,7 @@ def prepare_text(
 
 
 def _is_done(out: OutputFolder, request: Request) -> bool:
-    """Whether the folder holds this request's files; refuses one with another's."""
+    """Whether the folder holds this request's files; refuses another's, and damaged ones."""
     finished = out.finished()
     if finished is not None:
         asked = finished.get("request")

@@ -1,11 +1,11 @@
 """What is asked for: checked before work starts, and compared with what a folder holds."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from resprout.data.tokenizer import SMALLEST_VOCABULARY
 from resprout.hints import did_you_mean
+from resprout.refusals import is_number, is_whole, shown
 
 Protocol = Literal["fair", "paper"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -47,6 +47,11 @@ class Request:
         Raises:
             ValueError: names the first option that differs, and both values.
         """
+        if not isinstance(found, dict):  # of a manifest without a seal, which vouches for it
+            raise ValueError(
+                f"out_dir: {folder!r} ({state}) does not say how it was made; allowed is another "
+                "out_dir, or --start_over to remove what is there"
+            )
         for name, asked in self._compared(self.described()).items():
             there = self._compared(found).get(name)
             if there == asked:
@@ -92,7 +97,17 @@ def _shown(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
-def check_numbers(
+class Numbers(NamedTuple):
+    """The numbers of a request as Python's own: JSON holds none of NumPy's."""
+
+    target_tokens: int | None
+    val_fraction: float
+    max_retries: int
+    train_tokenizer: int | None
+    train_tokenizer_bytes: int
+
+
+def read_numbers(
     target_tokens: int | None,
     val_fraction: float,
     protocol: str,
@@ -100,35 +115,48 @@ def check_numbers(
     tokenizer: str | None,
     train_tokenizer: int | None,
     train_tokenizer_bytes: int,
-) -> None:
+) -> Numbers:
     """Refuse values that can give nothing, before anything is done.
 
     Raises:
         ValueError: names the option, the value got and what is allowed.
     """
-    if target_tokens is not None and target_tokens < 1:
-        raise ValueError(f"target_tokens: got {target_tokens}, allowed is 1 or more")
-    if not math.isfinite(val_fraction) or not 0 < val_fraction < 1:
+    if target_tokens is not None:
+        _check_from("target_tokens", target_tokens, 1)
+    if not is_number(val_fraction) or not 0 < val_fraction < 1:
         raise ValueError(
-            f"val_fraction: got {val_fraction}, allowed is a fraction above 0 and below 1"
+            f"val_fraction: got {shown(val_fraction)}, allowed is a fraction above 0 and below 1"
         )
-    if protocol not in PROTOCOLS:
-        hint = did_you_mean(protocol, PROTOCOLS)
-        raise ValueError(f"protocol: got {protocol!r}, allowed are {', '.join(PROTOCOLS)}{hint}")
-    if max_retries < 0:
-        raise ValueError(f"max_retries: got {max_retries}, allowed is 0 or more")
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        hint = did_you_mean(str(protocol), PROTOCOLS)
+        allowed = ", ".join(PROTOCOLS)
+        raise ValueError(f"protocol: got {shown(protocol)}, allowed are {allowed}{hint}")
+    _check_from("max_retries", max_retries, 0)
     if train_tokenizer is not None:
         if tokenizer is not None:
             raise ValueError(
-                f"train_tokenizer: got {train_tokenizer} together with tokenizer {tokenizer!r}; "
-                "allowed is one of them"
+                f"train_tokenizer: got {shown(train_tokenizer)} together with tokenizer "
+                f"{tokenizer!r}; allowed is one of them"
             )
-        if not SMALLEST_VOCABULARY <= train_tokenizer <= LARGEST_VOCABULARY:
+        if (
+            not is_whole(train_tokenizer)
+            or not SMALLEST_VOCABULARY <= train_tokenizer <= LARGEST_VOCABULARY
+        ):
             raise ValueError(
-                f"train_tokenizer: got {train_tokenizer}, allowed is a vocabulary of "
+                f"train_tokenizer: got {shown(train_tokenizer)}, allowed is a vocabulary of "
                 f"{SMALLEST_VOCABULARY} (all bytes and the end of text) to {LARGEST_VOCABULARY:,}"
             )
-    if train_tokenizer_bytes < 1:
-        raise ValueError(
-            f"train_tokenizer_bytes: got {train_tokenizer_bytes}, allowed is 1 or more"
-        )
+    _check_from("train_tokenizer_bytes", train_tokenizer_bytes, 1)
+    return Numbers(
+        None if target_tokens is None else int(target_tokens),
+        float(val_fraction),
+        int(max_retries),
+        None if train_tokenizer is None else int(train_tokenizer),
+        int(train_tokenizer_bytes),
+    )
+
+
+def _check_from(name: str, value: Any, least: int) -> None:
+    if not is_whole(value) or value < least:
+        kind = "" if is_whole(value) else "a whole number, "
+        raise ValueError(f"{name}: got {shown(value)}, allowed is {kind}{least} or more")

@@ -18,6 +18,7 @@ from resprout.data.pieces import (
     pieces_of,
 )
 from resprout.hints import did_you_mean
+from resprout.refusals import check_text, shown
 
 NAMED = ("installed", "pile", "stdlib")
 HUB_PREFIX = "hf:"
@@ -66,8 +67,18 @@ class Documents:
         """Nothing to hold to."""
 
 
+def source_name(source: str | Path) -> str:
+    """A source as its name or path in words; a ValueError for what can be neither."""
+    if not isinstance(source, str | Path):
+        raise ValueError(
+            f"source: got {shown(source)}, allowed are {', '.join(map(repr, NAMED))}, hf:NAME or "
+            "the path of a file or folder"
+        )
+    return str(source)
+
+
 def find_source(
-    given: str,
+    given: str | Path,
     text_field: str = DEFAULT_FIELD,
     split: str = "train",
     revision: str | None = None,
@@ -88,9 +99,14 @@ def find_source(
     Raises:
         ValueError: no such source, or it has no such field.
     """
+    given = source_name(given)
     check_source(given, hub=True)
-    if revision is not None and not given.startswith(HUB_PREFIX):
-        raise ValueError(f"revision: got {revision!r}, allowed only with a source hf:NAME")
+    check_text("text_field", text_field)
+    check_text("split", split)
+    if revision is not None:
+        check_text("revision", revision)
+        if not given.startswith(HUB_PREFIX):
+            raise ValueError(f"revision: got {revision!r}, allowed only with a source hf:NAME")
     if given == "pile" or given.startswith(HUB_PREFIX):
         from resprout.data.hub import hub_source
 

@@ -4,7 +4,9 @@
 `fair` with the last document, where by their names none was held out.
 """
 
+import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 
 from resprout.data.encoder import Encoder, Ids
 from resprout.data.writer import (
+    DAMAGED,
     HEADER_BYTES,
+    READ_BYTES,
     ROW_BYTES,
     SPLITS,
     Counts,
@@ -59,6 +63,46 @@ def plan_move(writer: Writer, encoder: Encoder, moved_tokens: int | None) -> dic
         "halves": halves,
         "after": {name: asdict(counts) for name, counts in after.items()},
     }
+
+
+def check_begun(writer: Writer, move: dict[str, Any], digests: dict[str, str] | None) -> None:
+    """See that what a killed run left in the midst of `move_tail` is all that was there before.
+
+    Each training file has its old length or its new one; what it has lost is then in the validation
+    file, which was safe on the disk before anything was cut off.
+
+    Args:
+        writer: of the files as they were left.
+        move: what was planned.
+        digests: file -> sha256 of what was there before (an index without its header); None, of
+            older unfinished work, compares lengths alone.
+
+    Raises:
+        ValueError: a file is not as it was written.
+    """
+    documents, kept = move["documents"], move["kept"]
+    tokens = (move["tokens"], move["start"], move["tokens"] - move["start"])
+    rows = (documents, kept + bool(move["halves"]), documents - kept)
+    files = (
+        ("bin", 0, writer.dtype.itemsize, tokens, _tokens_before),
+        ("index.npy", HEADER_BYTES, ROW_BYTES, rows, _rows_before),
+    )
+    for kind, header, item, counts, read_before in files:
+        train, val = (f"{name}.{kind}" for name in SPLITS)
+        before, after, moved = (header + count * item for count in counts)
+        with output_errors(writer.folder):
+            sizes = [os.fstat(writer.files[name]).st_size for name in (train, val)]
+            is_cut = sizes[0] == after != before
+            whole = sizes[0] == before or (is_cut and sizes[1] == moved)
+            if whole and digests is not None:
+                total = hashlib.sha256()
+                for part in read_before(writer, move, is_cut):
+                    total.update(part)
+                whole = total.hexdigest() == digests[train]
+        if not whole:
+            which = f"with its end in {val} is" if is_cut else "is"
+            path = str(writer.folder / train)
+            raise ValueError(DAMAGED.format(path, f"{which} not as it was written"))
 
 
 def move_tail(writer: Writer, move: dict[str, Any]) -> None:
@@ -125,10 +169,40 @@ def _bytes_of(writer: Writer, encoder: Encoder, begin: int, end: int) -> int:
     return max(0, total)
 
 
-def _rows(writer: Writer, first: int, count: int) -> NDArray[np.uint64]:
-    """(count, 2) of the training index."""
+def _tokens_before(writer: Writer, move: dict[str, Any], is_cut: bool) -> Iterator[bytes]:
+    """The bytes of `train.bin` as they were before the move."""
+    for name in SPLITS if is_cut else SPLITS[:1]:
+        at = 0
+        while part := os.pread(writer.files[f"{name}.bin"], READ_BYTES, at):
+            yield part
+            at += len(part)
+
+
+def _rows_before(writer: Writer, move: dict[str, Any], is_cut: bool) -> Iterator[bytes]:
+    """The rows of the training index as they were before the move.
+
+    That of a document cut in two may hold its first half by now, and is put together again.
+    """
+    start, kept, halves = move["start"], move["kept"], move["halves"]
+    for first in range(0, kept if is_cut else move["documents"], ROWS_AT_ONCE):
+        end = min(first + ROWS_AT_ONCE, kept if is_cut else move["documents"])
+        rows = _rows(writer, first, end - first).copy()
+        if halves and first <= kept < end:
+            rows[kept - first] = (halves["end"], sum(halves["bytes"]))
+        yield rows.tobytes()
+    for first in range(0, move["documents"] - kept if is_cut else 0, ROWS_AT_ONCE):
+        count = min(ROWS_AT_ONCE, move["documents"] - kept - first)
+        rows = _rows(writer, first, count, "val").copy()
+        rows[:, 0] += np.uint64(start)
+        if halves and first == 0:
+            rows[0, 1] += np.uint64(halves["bytes"][0])
+        yield rows.tobytes()
+
+
+def _rows(writer: Writer, first: int, count: int, split: str = "train") -> NDArray[np.uint64]:
+    """(count, 2) of a split's index."""
     at = HEADER_BYTES + first * ROW_BYTES
-    data = os.pread(writer.files["train.index.npy"], count * ROW_BYTES, at)
+    data = os.pread(writer.files[f"{split}.index.npy"], count * ROW_BYTES, at)
     return np.frombuffer(data, dtype="<u8").reshape(-1, 2)
 
 
@@ -137,3 +211,17 @@ def _tokens(writer: Writer, first: int, end: int) -> Ids:
     item = writer.dtype.itemsize
     data = os.pread(writer.files["train.bin"], (end - first) * item, first * item)
     return np.frombuffer(data, dtype=writer.dtype)
+
+
+def one_document(source: str, target: int | None) -> str:
+    """Why a single document cannot be divided; `target`: the tokens that it was enough for."""
+    if target is not None:
+        return (
+            f"target_tokens: {target} is reached with the first document of {source!r}, which "
+            "'fair' cannot divide; allowed is more, or --protocol paper"
+        )
+    return (
+        f"protocol: {source!r} is a single document, which 'fair' cannot divide (it holds out "
+        "whole documents); allowed is --protocol paper, which takes the end of the text for "
+        "validation"
+    )

@@ -8,10 +8,11 @@ loss per token can be given in bits per byte, which no tokenizer can flatter.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
 from resprout.data import tokenizer as bpe
@@ -30,6 +31,10 @@ DAMAGED = (
 )
 
 Tokens = NDArray[np.unsignedinteger]
+
+# No folder holds more: a number in a file may not fill the memory, where no seal vouches for it.
+_MOST_IDS = 2**24
+_Count = Annotated[int, Field(ge=0, le=2**48)]
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,51 @@ class TokenSet:
         return cls(path, splits["train"], splits["val"], manifest)
 
 
+class _SplitShape(BaseModel):
+    """One split in a manifest."""
+
+    model_config = ConfigDict(strict=True)
+
+    tokens: _Count
+    bytes: _Count
+    documents: _Count
+    sha256: str = ""
+    index_sha256: str = ""
+
+
+class _Splits(BaseModel):
+    """Both."""
+
+    train: _SplitShape
+    val: _SplitShape
+
+
+class _SkippedShape(BaseModel):
+    """What was left out for one reason."""
+
+    model_config = ConfigDict(strict=True)
+
+    count: _Count
+    first: str
+
+
+class _ManifestShape(BaseModel):
+    """All that is read of a manifest; what each field means stands at `manifest.manifest_of`."""
+
+    model_config = ConfigDict(strict=True)
+
+    dtype: Literal["uint16", "uint32"]
+    vocab_size: Annotated[int, Field(ge=1, le=_MOST_IDS)]
+    end_of_text: Annotated[int, Field(ge=0, lt=_MOST_IDS)]
+    digest: Annotated[str, Field(min_length=1)]
+    tokenizer_sha256: Annotated[str, Field(min_length=1)]
+    tokenizer: str | None = None
+    tokenizer_files: dict[str, str] = {}
+    splits: _Splits
+    skipped: dict[str, _SkippedShape] = {}
+    target_tokens: int | None = None
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest, as it was written.
 
@@ -164,17 +214,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ValueError: it is not JSON, of something else, or changed since.
     """
     manifest = read_json(path)
-    try:
-        np.dtype(manifest["dtype"])
-        whole = all(
-            isinstance(manifest["splits"][name][count], int)
-            for name in SPLITS
-            for count in ("tokens", "bytes", "documents")
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"tokens: {str(path)!r} is no manifest of prepared data") from error
-    if not whole or not seal_holds(manifest):
+    if not isinstance(manifest, dict) or not {"dtype", "splits"} <= manifest.keys():
+        raise ValueError(f"tokens: {str(path)!r} is no manifest of prepared data")
+    if not seal_holds(manifest):
         raise ValueError(f"tokens: {str(path)!r} {DAMAGED}")
+    try:
+        _ManifestShape.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"tokens: {str(path)!r} lacks or garbles {where} ({first['msg']})"
+        ) from error
     return {name: value for name, value in manifest.items() if name != SEAL}
 
 

@@ -1,7 +1,7 @@
 """All measures of one model in memory, in one call: what Python users type."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,7 +20,14 @@ from resprout.measure.tasks.request import TaskRequest
 from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, TextOptions, check_lengths, measure_text
 from resprout.models.tokenizers import check_begin, check_vocabulary
-from resprout.refusals import check_model
+from resprout.refusals import (
+    check_callable,
+    check_instance,
+    check_loaded_tokenizer,
+    check_model,
+    check_path,
+    shown,
+)
 
 _MODEL = "model"
 
@@ -74,8 +81,21 @@ def evaluate(
         FloatingPointError: a loss or logit is not a number.
     """
     check_model(model)
-    named = tasks if tasks is None or isinstance(tasks, str) else ",".join(tasks)
-    wanted = read_measures(measures, named)
+    check_loaded_tokenizer(tokenizer)
+    for option, value, kind in (
+        ("loss", loss, LossOptions),
+        ("speed", speed, SpeedOptions),
+        ("text", text, TextOptions),
+        ("reference", reference, Reference),
+        ("energy", energy, EnergyOptions),
+    ):
+        check_instance(option, value, kind, "an" if option == "energy" else "a")
+    for option, place in (("task_data", task_data), ("folder", folder)):
+        if place is not None:
+            check_path(option, place)
+    check_callable("notice", notice)
+    named = _joined("tasks", tasks)
+    wanted = read_measures(_joined("measures", measures), named)
     speed, text = speed or SpeedOptions(), text or TextOptions()
     needing = sorted({"loss", "tasks", "text"} & set(wanted))
     if needing and tokenizer is None:
@@ -90,8 +110,8 @@ def evaluate(
     if "tasks" in wanted:
         assert tokenizer is not None
         check_begin(tokenizer)
-        place = None if task_data is None else Path(task_data)
-        plan = plan_tasks(TaskRequest("glu13" if named is None else named, limit, place))
+        rows = None if task_data is None else Path(task_data)
+        plan = plan_tasks(TaskRequest("glu13" if named is None else named, limit, rows))
     held_out = None
     if "loss" in wanted:
         held_out = _held_out(data, tokenizer, None if task_data is None else Path(task_data))
@@ -121,6 +141,20 @@ def evaluate(
     return found
 
 
+def _joined(option: str, names: str | Sequence[str] | None) -> str | None:
+    """Names as one text, comma-separated.
+
+    Raises:
+        ValueError: something else than a text or a list of texts.
+    """
+    if names is None or isinstance(names, str):
+        return names
+    one_by_one = isinstance(names, Sequence) and not isinstance(names, bytes)
+    if not one_by_one or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{option}: got {shown(names)}, allowed are names, comma-separated")
+    return ",".join(names)
+
+
 def _held_out(
     data: str | Path | Sequence[str] | HeldOut,
     tokenizer: PreTrainedTokenizerBase | None,
@@ -132,6 +166,11 @@ def _held_out(
         if str(data) == WIKITEXT:
             return read_wikitext(tokenizer, task_data)
         return read_held_out(data, tokenizer)
+    if not isinstance(data, Iterable) or isinstance(data, bytes | Mapping):
+        got = type(data).__name__
+        raise ValueError(
+            f"data: got {got}, allowed are a source, a prepared folder, a list of texts"
+        )
     texts = list(data)
     if not all(isinstance(one, str) for one in texts):
         raise ValueError("data: got a list with something else than text in it")

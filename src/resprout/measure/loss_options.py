@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from resprout.refusals import check_one_of, check_whole
+
 Precision = Literal["auto", "fp32", "bf16"]
 PRECISIONS = ("auto", "fp32", "bf16")
 EVALUATION_BATCH = 16  # windows per forward pass at most
@@ -33,15 +35,14 @@ class LossOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 1), ("stride", 1), ("batch_windows", 1)):
+        for name, least in (("window", 1), ("stride", 1), ("batch_windows", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: got {value}, allowed is {least} or more")
+            if value is None and name in ("window", "stride"):
+                continue
+            check_whole(name, value, least)
+            object.__setattr__(self, name, int(value))  # NumPy's numbers are none of JSON's
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise ValueError(
                 f"stride: got {self.stride}, allowed is 1 to the window's {self.window} tokens"
             )
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision: got {self.precision!r}, allowed are {', '.join(PRECISIONS)}"
-            )
+        check_one_of("precision", self.precision, PRECISIONS)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from resprout.files import unwritable
 from resprout.models.by_name import check_tokenizer_name
-from resprout.models.names import CHECKPOINT_SUFFIXES, check_subject, plain_configuration
+from resprout.models.names import CHECKPOINT_SUFFIXES, SIZES, check_subject, plain_configuration
+from resprout.refusals import check_revision
 
 
 def check_conversion(
@@ -26,6 +27,7 @@ def check_conversion(
         if to_checkpoint:
             raise ValueError(f"tokenizer: got {tokenizer!r}, a .pt file has no place for one")
         check_tokenizer_name(tokenizer)
+    check_revision(revision, source, SIZES)
     check_subject(source, revision)
     plain = plain_configuration(source, revision) if to_checkpoint else None
     if plain is not None and plain.get("model_type") != "dendritic_biogpt":

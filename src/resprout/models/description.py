@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from resprout.hints import first_line
 from resprout.models.biogpt import BioGPTConfig, BioGPTForCausalLM
+from resprout.models.biogpt.configuration import MOST_LAYERS
 from resprout.models.biogpt.layout import branch_total, branch_widths, zone_of
 from resprout.models.cost import count_cost
 from resprout.models.memory_plan import MemoryPlan
@@ -26,8 +27,15 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     """The model on the meta device: shapes without memory.
 
     Raises:
-        ValueError: its configuration makes no model.
+        ValueError: its configuration makes no model, or has more layers than any.
     """
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MOST_LAYERS:  # which would be made one by one
+        named = f"{config.name_or_path!r} ({config.model_type})"
+        raise ValueError(
+            f"model: the configuration of {named} has num_hidden_layers {layers}, allowed are up "
+            f"to {MOST_LAYERS}"
+        )
     try:
         with torch.device("meta"):
             if is_changed(config):

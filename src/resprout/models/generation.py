@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from resprout.hints import is_text
 from resprout.models.device import resolve_device
 from resprout.models.names import is_published
 from resprout.models.positions import position_limit
@@ -84,8 +85,10 @@ class Writer:
         """A prompt's ids, (1, T), and how many tokens may follow.
 
         Raises:
-            ValueError: no token, or more positions than the model has.
+            ValueError: no token, more positions than the model has, or what is no UTF-8.
         """
+        if not is_text(prompt):  # which no tokenizer takes
+            raise ValueError(f"prompt: got {prompt!r}, allowed is text that is UTF-8")
         if not prompt or not self.tokenizer(prompt, add_special_tokens=False).input_ids:
             raise ValueError(f"prompt: got {prompt!r}, which has no token; allowed is one or more")
         ids = self.tokenizer(prompt, return_tensors="pt").input_ids

@@ -25,6 +25,13 @@ def check_device_map(device_map: DeviceMap, device: object) -> None:
             f"device_map: got {device_map!r}, allowed are {', '.join(NAMED)}, or a mapping of "
             "modules to devices"
         )
+    if isinstance(device_map, Mapping):
+        for module, place in device_map.items():
+            if not _is_place(place):
+                raise ValueError(
+                    f"device_map: got {place!r} for {module!r}, allowed is the number of a GPU, "
+                    "'cpu', 'disk' or another torch device"
+                )
     if isinstance(device_map, str):
         if device_map not in NAMED:
             raise ValueError(
@@ -35,6 +42,16 @@ def check_device_map(device_map: DeviceMap, device: object) -> None:
             raise ValueError(
                 f"device_map: got {device_map!r}, allowed on a machine with a GPU; here is none"
             )
+
+
+def _is_place(place: object) -> bool:
+    if isinstance(place, int):
+        return not isinstance(place, bool) and place >= 0
+    try:
+        torch.device(place)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        return place == "disk"
+    return True
 
 
 def refuse_offloaded(model: PreTrainedModel, name: str) -> None:

@@ -27,6 +27,7 @@ from resprout.models.names import MANIFEST, SIZES, check_subject, is_published, 
 from resprout.models.sizes import build, configuration
 from resprout.models.sparse import SPARSE, read_sparse
 from resprout.models.spread import DeviceMap, check_device_map, refuse_offloaded
+from resprout.refusals import check_revision
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def load(
             that does not fit the GPUs.
     """
     name = str(name_or_path)
+    check_revision(revision, name, SIZES)
     if device_map is not None:
         return _spread(name, revision, device, dtype, device_map)
     place = resolve_device(device or "cpu")

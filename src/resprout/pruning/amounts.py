@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Literal
 
+from resprout.refusals import is_number, shown
+
 Kind = Literal["head", "glu_neuron", "mlp_neuron", "branch", "neuron", "layer"]
 _PLURALS = {"glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons", "branch": "branches"}
 
@@ -28,7 +30,7 @@ def count_to_cut(units: int, amount: float) -> int:
 def check_amount(amount: float) -> None:
     """Refuse what is not a fraction from 0 to 1, and guess at a percentage."""
     if isinstance(amount, bool) or not isinstance(amount, Real):  # numpy's numbers are Real too
-        raise ValueError(f"amount: got {amount!r}, allowed is a number from 0 to 1")
+        raise ValueError(f"amount: got {shown(amount)}, allowed is a number from 0 to 1")
     if not 0 <= amount <= 1:
         hint = f"; did you mean {amount / 100:g}?" if 1 < amount <= 100 else ""
         raise ValueError(f"amount: got {amount!r}, allowed is a fraction from 0 to 1{hint}")
@@ -40,8 +42,10 @@ def check_rate(rate: float) -> None:
     Raises:
         ValueError: it is no positive number.
     """
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
-        raise ValueError(f"expansion_rate: got {rate!r}, allowed is a number above 0, in per cent")
+    if not is_number(rate) or not rate > 0:
+        raise ValueError(
+            f"expansion_rate: got {shown(rate)}, allowed is a number above 0, in per cent"
+        )
 
 
 def counts_to_keep(

@@ -19,7 +19,7 @@ from resprout.pruning.options import HeadUnit
 from resprout.pruning.request import Request, read_request
 from resprout.pruning.statistics import Progress, shortest
 from resprout.pruning.surgery import remove_units
-from resprout.refusals import check_model
+from resprout.refusals import check_callable, check_model
 
 
 def _quiet(done: int, total: int) -> None:
@@ -88,6 +88,7 @@ def prune(
     """
     check_model(model)
     check_cut(previous, "previous")
+    check_callable("progress", progress)
     request = read_request(
         model,
         method,
@@ -151,7 +152,7 @@ def remove(model: PreTrainedModel, cut: Cut) -> Cut:
             f"cut: {cut.method} cut single weights, which leave no smaller tensor; allowed is a "
             "cut of larger units, or one with dead units"
         )
-    check_previous(model, cut)
+    check_previous(model, cut, "cut")
     adapter = adapter_for(model)
     groups = adapter.groups(cut.group_kind, "query" if cut.head_unit == "query" else "group")
     if [(g.name, g.count) for g in groups] != [(u.name, u.count) for u in cut.groups]:
@@ -194,32 +195,49 @@ def windows_for(
     return found
 
 
-def check_previous(model: PreTrainedModel, previous: Cut | None) -> None:
+def check_previous(model: PreTrainedModel, previous: Cut | None, option: str = "previous") -> None:
     """Refuse an earlier cut that is another model's.
 
     Args:
         model: on any device; on the meta device its weights are not looked at.
         previous: the cut that it is said to have.
+        option: what the user calls that.
 
     Raises:
-        ValueError: a mask that fits no parameter, or one that the model's weights do not keep to; a
-            removal that left other units than the model has.
+        ValueError: it does not fit (`check_fits`), or the model's weights do not keep to a mask.
     """
     if previous is None:
         return
-    if previous.cut == "remove" and previous.group_kind is not None:
-        head_unit: HeadUnit = "query" if previous.head_unit == "query" else "group"
-        has = [g.count for g in adapter_for(model).groups(previous.group_kind, head_unit)]
-        left = [max(1, len(units.kept)) for units in previous.groups]
+    check_fits(model, previous, option)
+    parameters = dict(model.named_parameters())
+    for name, mask in previous.masks.items():
+        if not parameters[name].is_meta and bool(parameters[name].detach()[~mask].any()):
+            raise ValueError(f"{option}: weights of {name!r} that it cut are not zero")
+
+
+def check_fits(model: PreTrainedModel, cut: Cut, option: str) -> None:
+    """Refuse a cut that can be no cut of this model, by shapes alone.
+
+    Args:
+        model: on any device.
+        cut: that it is said to have.
+        option: what the user calls the cut.
+
+    Raises:
+        ValueError: a mask that fits no parameter; a removal that left other units than the model
+            has.
+    """
+    if cut.cut == "remove" and cut.group_kind is not None:
+        head_unit: HeadUnit = "query" if cut.head_unit == "query" else "group"
+        has = [g.count for g in adapter_for(model).groups(cut.group_kind, head_unit)]
+        left = [max(1, len(units.kept)) for units in cut.groups]
         if has != left:
             raise ValueError(
-                f"previous: the manifest of another model: it left {sum(left)} "
-                f"{plural(previous.group_kind)} in {len(left)} groups, this "
+                f"{option}: the manifest of another model: it left {sum(left)} "
+                f"{plural(cut.group_kind)} in {len(left)} groups, this "
                 f"{type(model).__name__} has {sum(has)} in {len(has)}"
             )
     parameters = dict(model.named_parameters())
-    for name, mask in previous.masks.items():
+    for name, mask in cut.masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:
-            raise ValueError(f"previous: its mask of {name!r} does not fit this model")
-        if not parameters[name].is_meta and bool(parameters[name].detach()[~mask].any()):
-            raise ValueError(f"previous: weights of {name!r} that it cut are not zero")
+            raise ValueError(f"{option}: its mask of {name!r} does not fit this model")

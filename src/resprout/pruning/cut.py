@@ -16,6 +16,7 @@ from resprout.pruning.amounts import Kind, plural
 from resprout.pruning.manifest import FORMAT, read_manifest
 from resprout.pruning.masks import zeros
 from resprout.pruning.packing import MisfitError, from_ranges, pack, to_ranges, unpack
+from resprout.refusals import check_path
 
 MASKS = "cut.safetensors"
 _AS_WRITTEN = (
@@ -184,6 +185,7 @@ class Cut:
         Raises:
             ValueError: there is no cut in `folder`, or its files do not belong together.
         """
+        check_path("cut", folder)
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             raise ValueError(f"cut: {str(folder)!r} holds no {MANIFEST}")

@@ -9,7 +9,7 @@ from resprout.pruning.families import check_dead_unit, check_kind
 from resprout.pruning.methods import Method, resolve
 from resprout.pruning.protocols import Protocol
 from resprout.pruning.protocols import protocol as protocol_named
-from resprout.refusals import check_one_of, check_seed, check_whole
+from resprout.refusals import check_flag, check_one_of, check_seed, check_whole, shown
 
 HeadUnit = Literal["group", "query"]
 HEAD_UNITS: tuple[HeadUnit, ...] = ("group", "query")
@@ -72,6 +72,7 @@ def read_options(
     check_one_of("cut", cut, CUTS)
     check_one_of("head_unit", head_unit, HEAD_UNITS)
     check_seed(seed)
+    check_flag("sequential", sequential)
     amount = _amount(chosen, where, amount, expansion_rate)
     if chosen.unit == "weight" and cut == "remove" and dead_threshold is None:
         raise ValueError(
@@ -90,13 +91,14 @@ def read_options(
         method=chosen,
         scope=where,
         amount=amount,
-        expansion_rate=expansion_rate,
+        expansion_rate=None if expansion_rate is None else float(expansion_rate),
         cut=cut,
-        round_to=round_to,
+        # NumPy's numbers pass the checks, and JSON cannot hold them: manifests want Python's own.
+        round_to=None if round_to is None else int(round_to),
         head_unit="query" if head_unit == "query" else "group",
-        seed=seed,
+        seed=int(seed),
         rules=rules,
-        dead_threshold=dead_threshold,
+        dead_threshold=None if dead_threshold is None else float(dead_threshold),
         dead_unit=dead_unit,
         sequential=bool(sequential),
     )
@@ -145,7 +147,9 @@ def _check_dead(method: Method, threshold: float | None, unit: str | None) -> No
         return
     real = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if not real or not 0 <= threshold <= 1:
-        raise ValueError(f"dead_threshold: got {threshold!r}, allowed is a fraction from 0 to 1")
+        raise ValueError(
+            f"dead_threshold: got {shown(threshold)}, allowed is a fraction from 0 to 1"
+        )
     if method.unit != "weight":
         raise ValueError(
             f"dead_threshold: got {threshold!r}, allowed only where single weights are cut, "

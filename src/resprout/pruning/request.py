@@ -1,5 +1,6 @@
 """What a cut is asked to be, checked against a model's shapes before any weight is looked at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from resprout.pruning.adapters import Adapter, adapter_for
-from resprout.pruning.amounts import Kind, counts_to_keep
+from resprout.pruning.amounts import Kind, counts_to_keep, plural
 from resprout.pruning.families import check_dead_unit, check_not_quantised
 from resprout.pruning.options import CutOptions, read_options
 from resprout.pruning.units import Group
@@ -48,8 +49,11 @@ def read_request(
         adapter.prunable(asked.rules)  # refuses a model without any
     else:
         groups = adapter.groups(asked.method.unit, asked.head_unit)
+    kept = None
     if asked.expansion_rate is not None:
-        rates(adapter, groups, asked.expansion_rate)
+        kept = rates(adapter, groups, asked.expansion_rate)
+    if asked.round_to is not None and (asked.amount or kept):
+        _check_round_to(asked.round_to, groups)
     if asked.scope == "global" and any(group.strata > 1 for group in groups):
         raise ValueError(
             "scope: got 'global' with single query heads, of which every key-value group must lose "
@@ -62,6 +66,20 @@ def read_request(
         dead = check_dead_unit(str(asked.dead_unit), own) if named else adapter.dying
     given = {field.name: getattr(asked, field.name) for field in fields(asked)}
     return Request(**(given | {"dead_unit": dead}))
+
+
+def _check_round_to(round_to: int, groups: Sequence[Group]) -> None:
+    """Refuse a multiple that leaves nothing to cut: a layer keeps at least that many.
+
+    Raises:
+        ValueError: naming the neurons that a layer has.
+    """
+    largest = max(groups, key=lambda group: group.count)
+    if round_to >= largest.count:
+        raise ValueError(
+            f"round_to: got {round_to}, which leaves nothing to cut; allowed is less than the "
+            f"{largest.count} {plural(largest.kind)} of {largest.name}"
+        )
 
 
 def rates(adapter: Adapter, groups: list[Group], expansion_rate: float) -> list[int]:

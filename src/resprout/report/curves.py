@@ -154,6 +154,13 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve:
 
 
 def _window_nats(table: list[list[Record]], measure: str) -> Floats:
+    first = table[0][0]["measures"]["loss"]["window_tokens"]
+    for record in (record for row in table for record in row):
+        if record["measures"]["loss"]["window_tokens"] != first:
+            raise ValueError(
+                f"run: point {record.get('id')} was measured in other windows than the first of "
+                "its curve; allowed are points of one study"
+            )
     found = [[(r["measures"]["loss"], r["measures"][measure]) for r in row] for row in table]
     return np.array([[drawn(loss, this) for loss, this in row] for row in found])
 

@@ -1,5 +1,6 @@
 """Reading a run's records back."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,9 +91,9 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     Raises:
         ValueError: as `read_run`; a folder that is given twice.
     """
-    resolved = [folder.resolve() for folder in folders]
-    for folder in folders:
-        if resolved.count(folder.resolve()) > 1:
+    resolved = [Path(os.path.realpath(folder)) for folder in folders]  # of a loop of links too
+    for folder, place in zip(folders, resolved, strict=True):
+        if resolved.count(place) > 1:
             raise ValueError(f"run: {str(folder)!r} is given twice")
     runs = [read_run(folder) for folder in folders]
     if len(runs) == 1:

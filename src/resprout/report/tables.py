@@ -36,8 +36,8 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
     table, per_token = [], _per_token(records)
     for record in records:
         measures = record["measures"]
-        loss, text = measures["loss"], measures.get("text", {})
-        before = measures.get("loss_before_recovery", {})
+        loss, text = measures["loss"], measures.get("text") or {}
+        before = measures.get("loss_before_recovery") or {}
         scale = 1.0 if per_token else loss["tokens_per_byte"] / math.log(2)
         table.append(
             [

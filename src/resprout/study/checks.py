@@ -14,7 +14,7 @@ from resprout.pruning.adapters import adapter_for
 from resprout.pruning.request import read_request
 from resprout.pruning.unit_scores import gates_of
 from resprout.study.adaptation import agency_options
-from resprout.study.early import check_names, check_window
+from resprout.study.early import check_names, check_positions
 from resprout.study.spec import StudySpec, SubjectSpec
 
 
@@ -57,7 +57,8 @@ def _check_cuts(spec: StudySpec, subject: SubjectSpec, model: PreTrainedModel) -
     for (index, cut), protocol in product(enumerate(spec.cuts), spec.protocols):
         if cut not in wanted:
             continue
-        amount = None if cut.pattern else cut.amounts[0]
+        # The most that is cut: of nothing, anything may be asked.
+        amount = None if cut.pattern else max(cut.amounts)
         try:
             request = read_request(model, cut.method, amount, protocol=protocol, **cut.options())
         except ValueError as error:
@@ -112,4 +113,4 @@ def check_subjects(spec: StudySpec) -> None:
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from error
         _check_cuts(spec, subject, model)
-        check_window(spec, subject, position_limit(config))
+        check_positions(spec, subject, position_limit(config))

@@ -12,6 +12,7 @@ from resprout.models.by_name import check_device, check_tokenizer, known_limit
 from resprout.models.names import SIZES, check_subject
 from resprout.study.comparison_flags import Flags
 from resprout.study.early import check_folder
+from resprout.study.source_early import check_apart, check_text
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ def check_early(flags: Flags) -> None:
     """
     check_device(flags.device)
     as_data(lambda: sources.check_source(flags.data))
+    check_apart("output_dir", flags.output_dir, "data", flags.data)
+    as_data(lambda: check_text(flags.data))
     try:
         check_folder(study_name(flags), flags.output_dir)
     except ValueError as error:
@@ -46,7 +49,7 @@ def as_data(work: Callable[[], T]) -> T:
     try:
         return work()
     except ValueError as error:
-        raise ValueError(str(error).replace("source:", "data:", 1)) from error
+        raise ValueError(f"data: {str(error).removeprefix('source: ')}") from error
 
 
 def check_new_tokens(flags: Flags, limit: int | None) -> None:
@@ -75,10 +78,14 @@ def check_at_hand(name: str) -> None:
         return
     try:
         check_subject(name)
-        check_tokenizer(name)
     except ValueError as error:
-        said = str(error).removeprefix("subject: ").removeprefix("tokenizer: ")
-        raise ValueError(f"model_name: {said.replace('holds none', 'has no tokenizer')}") from error
+        raise ValueError(f"model_name: {str(error).removeprefix('subject: ')}") from error
+    try:
+        check_tokenizer(name)
+    except ValueError as error:  # whose advice is a flag that there is not
+        raise ValueError(
+            f"model_name: {name!r} has no tokenizer; allowed is a model folder that holds its own"
+        ) from error
 
 
 def is_cached(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from resprout.files import unwritable
 from resprout.hints import did_you_mean
+from resprout.models.sampling import TEMPERATURES, is_temperature
 
 # As published -> (what cuts the baseline, what cuts the subject with agency).
 METHODS = {
@@ -133,8 +134,8 @@ def _levels(text: str) -> tuple[float, ...]:
 def _temperatures(text: str) -> tuple[float, ...]:
     found = _numbers("temperatures", text)
     for temperature in found:
-        if temperature < 0:
-            raise ValueError(f"temperatures: got {temperature:g}, allowed is 0 (greedy) or more")
+        if not is_temperature(temperature):
+            raise ValueError(f"temperatures: got {temperature:g}, allowed is {TEMPERATURES}")
     return tuple(found)
 
 

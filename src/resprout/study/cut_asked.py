@@ -9,11 +9,11 @@ from resprout.data.tokens import TokenSet
 from resprout.data.windows import SAMPLES, WINDOW_TOKENS
 from resprout.files import check_new, unwritable
 from resprout.models.by_name import check_device, check_dtype, known_limit
-from resprout.models.names import MANIFEST, check_subject, plain_configuration
+from resprout.models.names import MANIFEST, SIZES, check_subject, plain_configuration
 from resprout.pruning.amounts import counts_to_keep
 from resprout.pruning.families import check_not_quantised
 from resprout.pruning.options import CutOptions, read_options
-from resprout.refusals import check_whole
+from resprout.refusals import check_revision, check_whole
 from resprout.train.options import check_distillation, training_options
 from resprout.train.schedules import check_growing, check_growth
 
@@ -108,6 +108,7 @@ def check_asked(asked: Asked) -> CutOptions:
     check_new(asked.out, "out")
     if (nearest := unwritable(asked.out)) is not None:
         raise ValueError(f"out: {str(asked.out)!r} cannot be written, because of {str(nearest)!r}")
+    check_revision(asked.revision, asked.model, SIZES)
     check_subject(asked.model, asked.revision)
     tokens = None
     if asked.tokens is not None:  # sizes alone: its digests are compared when it is read

@@ -5,15 +5,20 @@ from pathlib import Path
 
 from resprout.files import read_json, unwritable
 from resprout.measure.tasks.request import TaskRequest, check_request
-from resprout.models.by_name import check_device, known_limit
+from resprout.models.by_name import check_device, check_tokenizer_name, known_limit
 from resprout.models.names import SIZES, check_subject, plain_configuration
 from resprout.pruning.families import check_kind, check_not_quantised
 from resprout.pruning.methods import method as method_named
+from resprout.refusals import check_revision
+from resprout.study.source_early import check_apart, check_text, of_data
 from resprout.study.spec import StudySpec, SubjectSpec
 from resprout.study.spec_measures import TaskSpec
 
 # What the study's own tokenizer decides.
 BY_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id")
+# What families call their layers, and how many a model is made of at most, as `BioGPTConfig` says.
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
+MOST_LAYERS = 4096
 # What a run makes before it says whose folder it is.
 _FIRST = ("data", "subjects")
 
@@ -33,12 +38,27 @@ def check_early(spec: StudySpec, folder: Path, device: str, on_cluster: bool = F
     if not on_cluster:
         check_device(device)
     check_folder(spec.study, folder)
+    check_source(spec, folder)
     check_names(spec)
     if "tasks" in spec.measures and spec.tasks is not None:
         try:
             check_request(task_request(spec.tasks))
         except ValueError as error:
             raise as_field(error) from error
+
+
+def check_source(spec: StudySpec, folder: Path) -> None:
+    """Refuse text that cannot be used, as far as a look tells, and a run's folder in the text.
+
+    Raises:
+        ValueError: naming the field or the folder.
+    """
+    data = spec.data
+    check_apart("out", folder, "data.source", data.source)
+    try:
+        check_text(data.source, data.held_out, data.window)
+    except (ValueError, OSError) as error:
+        raise of_data(error) from error
 
 
 def check_folder(study: str, folder: Path) -> None:
@@ -97,30 +117,43 @@ def check_names(spec: StudySpec) -> None:
             check_not_quantised(plain.get("quantization_config"))
             _check_cuts(spec, subject, str(plain.get("model_type")))
         limit = None if subject.config else known_limit(subject.model, subject.revision)
-        check_window(spec, subject, limit)
+        check_positions(spec, subject, limit)
 
 
-def check_window(spec: StudySpec, subject: SubjectSpec, limit: int | None) -> None:
-    """Refuse windows of more tokens than a subject has positions.
+def check_positions(spec: StudySpec, subject: SubjectSpec, limit: int | None) -> None:
+    """Refuse windows and texts of more tokens than a subject has positions.
 
     Raises:
         ValueError: naming both.
     """
-    if limit is not None and spec.data.window > limit:
+    if limit is None:
+        return
+    if spec.data.window > limit:
         raise ValueError(
             f"data.window: got {spec.data.window}, allowed are up to the {limit} positions "
             f"of {subject.name!r}"
+        )
+    text = spec.text if "text" in spec.measures else None
+    if text is not None and text.new_tokens >= limit:
+        raise ValueError(
+            f"text.new_tokens: got {text.new_tokens}, allowed with a prompt of one token is up to "
+            f"{limit - 1}: {subject.name!r} has {limit} positions"
         )
 
 
 def _check_subject(spec: StudySpec, subject: SubjectSpec) -> None:
     sizes = ", ".join(sorted(SIZES))
+    check_revision(subject.revision, subject.model, SIZES)
     if subject.model in SIZES:
         if subject.learning_rate is None:
             raise ValueError(f"learning_rate: missing, needed to grow the size {subject.model!r}")
         for field in BY_TOKENIZER:
             if field in subject.config:
                 raise ValueError(f"config.{field}: not allowed, the study's tokenizer decides it")
+        for field in _LAYERS:
+            layers = subject.config.get(field)
+            if isinstance(layers, int) and layers > MOST_LAYERS:
+                raise ValueError(f"config.{field}: got {layers}, allowed are up to {MOST_LAYERS}")
         return
     if subject.config:
         raise ValueError(
@@ -130,6 +163,14 @@ def _check_subject(spec: StudySpec, subject: SubjectSpec) -> None:
         check_subject(subject.model, subject.revision)
     except ValueError as error:
         raise ValueError(f"model: {str(error).removeprefix('subject: ')}") from error
+    if Path(subject.model).is_dir() and not spec.data.is_prepared:
+        try:  # transformers makes an empty one, of a folder that has none
+            check_tokenizer_name(subject.model)
+        except ValueError as error:
+            raise ValueError(
+                f"model: {subject.model!r} has no tokenizer, in whose tokens the text would be; "
+                "allowed is a model folder that holds its own"
+            ) from error
     if subject.learning_rate is not None:
         raise ValueError(
             f"learning_rate: got {subject.learning_rate}, allowed only for the sizes {sizes}; "

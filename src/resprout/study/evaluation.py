@@ -117,7 +117,8 @@ class Evaluation:
         if subject.name not in self._loaded:
             asked = self.plan.asked
             self.notice(f"{subject.name}: loading")
-            model, _ = load(subject.model, asked.revision, self.plan.device, asked.dtype)
+            revision = asked.revision_of(subject.model)
+            model, _ = load(subject.model, revision, self.plan.device, asked.dtype)
             self._loaded[subject.name] = model
         return self._loaded[subject.name]
 

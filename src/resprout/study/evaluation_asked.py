@@ -1,6 +1,7 @@
 """What an evaluation is to be, as the user asked for it: all that can be refused without torch."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from resprout.measure.speed.options import SpeedOptions
 from resprout.measure.tasks.request import TaskRequest, check_request
 from resprout.measure.text.options import TextOptions
 from resprout.models.by_name import check_device, check_dtype, check_length, check_tokenizer
-from resprout.models.names import check_subject
+from resprout.models.names import SIZES, check_subject
+from resprout.refusals import check_revision
 from resprout.study.evaluation_folder import EvaluationFolder
 
 NEED_TOKENIZER = {"loss", "tasks", "text"}
@@ -68,10 +70,16 @@ class Asked:
     device: str = "auto"
     dtype: str = "float32"
 
+    def revision_of(self, model: str) -> str | None:
+        """Of a model of the Hub what was asked for; of a size or a local model none."""
+        return None if model in SIZES or os.path.lexists(model) else self.revision
+
     @property
     def subjects(self) -> list[str]:
         """All models, each once; what the others are compared with stands first."""
-        return list(dict.fromkeys([*([self.against] if self.against else []), *self.models]))
+        return list(
+            dict.fromkeys([*([] if self.against is None else [self.against]), *self.models])
+        )
 
     @property
     def task_request(self) -> TaskRequest:
@@ -111,6 +119,8 @@ def check_asked(asked: Asked) -> tuple[str, ...]:
     check_dtype(asked.dtype)
     check_device(asked.device)
     EvaluationFolder(asked.out).check()
+    if asked.revision is not None and not any(map(asked.revision_of, asked.subjects)):
+        check_revision(asked.revision, asked.subjects[0], SIZES)
     for model in asked.subjects:
         check_subject(model, asked.revision)
         if NEED_TOKENIZER & set(measures):

@@ -47,16 +47,18 @@ def run_study(
         engine: where points are worked and by how many workers; default one by one, here.
 
     Raises:
-        ValueError: the study cannot be run (subjects, precision, folder, engine); nothing was
-            trained then.
+        ValueError: the study cannot be run (subjects, text, precision, folder, engine); nothing
+            was trained then.
     """
     check_subjects(spec)
     with Runner(spec, folder, device, notice, engine or EngineOptions()) as runner:
         tasks = runner.check()
+        subjects = Subjects(spec, folder, device, notice)
+        with quiet_transformers():
+            subjects.check_text()
         store = Store(folder, notice)
         store.check_writable(spec.study)
         with store.locked(), quiet_transformers():
-            subjects = Subjects(spec, folder, device, notice)
             points = points_of(spec, subjects)
             store.declare(spec, points)
             missing = [point for point in points if not store.finished(point)]

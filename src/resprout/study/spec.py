@@ -175,7 +175,7 @@ def read_spec(path: str | Path) -> StudySpec:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         values = read_yaml(text)
-    except ValueError as error:  # a number that is none, by its tag, too
+    except ValueError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: got {shown(values)}, allowed is a mapping of a study's fields")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from resprout.measure.text.prompts import SETS, named_prompts, prompt_set
+from resprout.models.sampling import TEMPERATURES, is_temperature
 
 MeasureName = Literal["loss", "tasks", "speed", "text", "energy"]
 Precision = Literal["float32", "bfloat16", "float16"]  # as `models.device` has them
@@ -28,12 +30,14 @@ OneOrSeveral = Annotated[
 Count = Annotated[int, Field(ge=1, le=2**20)]
 
 
-def _is_text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("is not text: it holds half a surrogate pair") from error
+def _is_temperature(value: float) -> float:
+    if not is_temperature(value):
+        raise ValueError(f"got {value:g}, allowed is {TEMPERATURES}")
     return value
+
+
+# A schema has no words for 0 and, from 1e-6, all above it.
+Temperature = Annotated[float, Field(ge=0), AfterValidator(_is_temperature)]
 
 
 class Part(BaseModel):
@@ -64,10 +68,10 @@ class TextSpec(Part):
         description="category -> prompt or prompts, or one of our own sets: twelve, five"
     )
     new_tokens: Count = Field(default=40, description="that follow a prompt")
-    temperature: float = Field(
-        default=0.7, ge=0, description="of sampling; 0 = the likeliest token"
+    temperature: Temperature = Field(
+        default=0.7, description="of sampling; 0 = the likeliest token"
     )
-    also_temperatures: list[Annotated[float, Field(ge=0)]] = Field(
+    also_temperatures: list[Temperature] = Field(
         default=[], description="at which texts are written too, for `text_at`"
     )
     top_k: int = Field(default=40, ge=0, lt=2**31, description="sample among so many; 0 = all")
@@ -82,8 +86,7 @@ class TextSpec(Part):
             raise ValueError(f"prompts: got {value!r}, allowed is one prompt or more")
         if isinstance(value, str):
             return prompt_set(value)
-        for prompt in named_prompts(value):
-            _is_text(prompt.text)
+        named_prompts(value)
         return value
 
     @model_validator(mode="after")

@@ -1,12 +1,26 @@
 """What a study file says of its subjects: which models, and whether their heads carry agency."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from resprout.study.spec_errors import shown
 from resprout.study.spec_measures import Count, Part
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _can_be_written(value: Any) -> Any:
+    """What a YAML file can say and the JSON of a model's configuration cannot is refused."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError) as error:  # infinities, dates, half a surrogate pair
+        raise ValueError(
+            f"got {shown(value)}, allowed is what JSON can say: finite numbers, texts, true, "
+            "false, null, and lists and mappings of them"
+        ) from error
+    return value
 
 
 class AgencySpec(Part):
@@ -50,7 +64,7 @@ class SubjectSpec(Part):
     revision: str | None = Field(
         default=None, description="of a Hub model: a branch, tag or commit"
     )
-    config: dict[str, Any] = Field(
+    config: dict[str, Annotated[Any, AfterValidator(_can_be_written)]] = Field(
         default_factory=dict, description="fields of a size's configuration to change"
     )
     learning_rate: float | None = Field(

@@ -5,19 +5,51 @@ from typing import Any
 
 import yaml
 
+from resprout.hints import first_line
+from resprout.study.spec_errors import shown
+
 MOST_BYTES = 1_000_000
 # Aliases make a few lines stand for billions of values, of which no study has a use.
 MOST_VALUES = 100_000
 MOST_DEPTH = 50  # a study has six levels
 
 
+# What PyYAML raises of a value that is none of its tag's, such as `!!bool maybe`.
+_NO_VALUE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
+
+
 class Loader(yaml.SafeLoader):
-    """YAML that reads 4e-3 as a number and refuses a key given twice."""
+    """YAML that reads 4e-3 as a number and refuses a key given twice, and more than a study has."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A value, which is counted: of a megabyte of them all alone takes many seconds."""
+        self._composed += 1
+        if self._composed > MOST_VALUES:
+            raise _too_many(self._composed, self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """What a node stands for; one that its own tag does not allow is named."""
+        try:
+            return super().construct_object(node, deep)
+        except _NO_VALUE as error:
+            got = shown(node.value) if isinstance(node, yaml.ScalarNode) else "several values"
+            kind = node.tag.rpartition(":")[2]
+            # Of the other errors the words are about PyYAML's own code.
+            reason = f" ({first_line(error)})" if isinstance(error, ValueError) else ""
+            raise yaml.MarkedYAMLError(
+                problem=f"got {got}, which is no {kind}{reason}", problem_mark=node.start_mark
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, whose keys stand there once each."""
         seen = set()
-        for key_node, _ in node.value:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # else refused below
+        for key_node, _ in pairs:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
@@ -90,14 +122,16 @@ def _count(whole: yaml.Node) -> None:
         elif isinstance(node, yaml.MappingNode):
             total += sum(count(part, depth + 1) for pair in node.value for part in pair)
         if total > MOST_VALUES:
-            raise yaml.MarkedYAMLError(
-                problem=f"{total:,} values or more, allowed are at most {MOST_VALUES:,}",
-                problem_mark=node.start_mark,
-            )
+            raise _too_many(total, node.start_mark)
         counts[id(node)] = total
         return total
 
     count(whole)
+
+
+def _too_many(count: int, mark: Any) -> yaml.MarkedYAMLError:
+    problem = f"{count:,} values or more, allowed are at most {MOST_VALUES:,}"
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from resprout.data import sources
@@ -22,6 +23,7 @@ from resprout.models.subject import tokenizer_home
 from resprout.study.adaptation import calibration_windows
 from resprout.study.checks import shape_of
 from resprout.study.points import digest
+from resprout.study.source_early import check_apart, check_split, check_tokens, of_data
 from resprout.study.spec import StudySpec, SubjectSpec
 
 Notice = Callable[[str], None]
@@ -51,8 +53,15 @@ class StudyTokens:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """The study's text, read once."""
-        return sources.read_source(self.spec.data.source)
+        """The study's text, read once.
+
+        Raises:
+            ValueError: it cannot be read, or holds no document.
+        """
+        try:
+            return sources.read_source(self.spec.data.source)
+        except (ValueError, OSError) as error:
+            raise of_data(error) from error
 
     @cached_property
     def _documents_digest(self) -> str:
@@ -138,6 +147,31 @@ class StudyTokens:
         named = {"tokenizer": tokenizer_digest(own.backend_tokenizer), "end_of_text": end}
         return {"tokenizer": own.backend_tokenizer, "end_of_text": end}, named
 
+    def check_text(self) -> None:
+        """Refuse text and tokenizers that cannot be used, before anything is written.
+
+        What only the text in a subject's tokens tells is left to `check_lengths`.
+
+        Raises:
+            ValueError: text that cannot be read, that the run's folder lies in, or of which a split
+                is empty; prepared data in other tokens; a subject without a tokenizer.
+        """
+        data = self.spec.data
+        check_apart("out", self.folder, "data.source", data.source)
+        if data.is_prepared:
+            for subject in self.spec.subjects:
+                self.check_lengths(subject)
+            return
+        assert data.held_out is not None
+        try:
+            check_split([document.name for document in self.documents], data.held_out)
+        except ValueError as error:
+            raise of_data(error) from error
+        for subject in self.spec.subjects:
+            maker, _ = self._tokenizer(subject)
+            if "tokenizer" in maker:
+                self._check_prompts(subject, maker["tokenizer"])
+
     def check_lengths(self, subject: SubjectSpec) -> None:
         """Refuse what only the tokens tell, before training: text or prompts of the wrong length.
 
@@ -145,24 +179,24 @@ class StudyTokens:
             ValueError: a training split shorter than a window or than what agency is calibrated
                 on, or a prompt that does not fit the context with its continuation, or is empty.
         """
-        tokens = self.tokens(subject)
-        window, found = self.spec.data.window, len(tokens.train.tokens)
-        if found <= window:
-            raise ValueError(
-                f"data.window: got {window}, allowed is less than the training split's "
-                f"{found} tokens"
-            )
+        tokens, window = self.tokens(subject), self.spec.data.window
+        try:
+            check_tokens(tokens, window)
+        except ValueError as error:
+            raise of_data(error) from error
         if subject.agency is not None:
             windows = subject.agency.calibration_windows
             try:
                 calibration_windows(tokens.train.tokens, window, windows)
             except ValueError as error:
                 raise ValueError(f"subject {subject.name!r}: agency.{error}") from error
+        self._check_prompts(subject, tokens.tokenizer())
+
+    def _check_prompts(self, subject: SubjectSpec, encoder: Tokenizer) -> None:
         text = self.spec.text
         if text is None or "text" not in self.spec.measures:
             return
         limit = position_limit(shape_of(subject))
-        encoder = tokens.tokenizer()
         for prompt in named_prompts(text.prompts):
             needed = len(encoder.encode(prompt.text).ids) + text.new_tokens
             if needed == text.new_tokens:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from resprout.refusals import check_model
 from resprout.train.options import check_distillation
 
 
@@ -26,10 +27,11 @@ class DistillationLoss:
         weight: of the divergence, 0 (plain loss, the teacher is not asked) to 1.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: the teacher is no model; a number is out of range.
     """
 
     def __init__(self, teacher: PreTrainedModel, temperature: float = 2.0, weight: float = 0.5):
+        check_model(teacher, "teacher")
         check_distillation(temperature, weight)
         self.teacher = teacher.eval()
         self.temperature = float(temperature)

@@ -13,8 +13,12 @@ PUBLISHED_GPT2 = "gpt2"  # a shape that nobody has to ask the Hub for
 _PUBLISHED_GPT2_POSITIONS = 1024
 
 
-def check_early(request: TrainRequest) -> None:
+def check_early(request: TrainRequest, with_data: bool = True) -> None:
     """Refuse what can be refused at once; nothing is written.
+
+    Args:
+        request: what is asked for.
+        with_data: False = the data has still to be made, and is not looked at.
 
     Raises:
         ValueError: naming the option, the value got and what is allowed.
@@ -22,7 +26,9 @@ def check_early(request: TrainRequest) -> None:
     check_device(request.device)
     if not request.timing_test:
         RunFolder(request.out_dir).check_free()
-    tokens = open_tokens(request.data_dir, checked=True)  # digests later, when they are read
+    tokens = None
+    if with_data:
+        tokens = open_tokens(request.data_dir, checked=True)  # digests later, when they are read
     family: str | None
     limit: int | None
     if request.model == PUBLISHED_GPT2:
@@ -38,7 +44,8 @@ def check_early(request: TrainRequest) -> None:
         check_family(request, str(family))
     check_changes(request)
     check_block(request, limit)
-    check_data(request, tokens)
+    if tokens is not None:
+        check_data(request, tokens)
 
 
 def is_new(request: TrainRequest) -> bool:

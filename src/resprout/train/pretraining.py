@@ -46,9 +46,10 @@ def pretrain(request: TrainRequest, say: Say, notice: Say) -> None:
         return
     folder = RunFolder(request.out_dir)
     with folder.opened(plan.recipe, request.start_over):
-        done = folder.history(notice)
+        # Started over, no process finds an end: the first may be removing the old one just now.
+        done = None if request.start_over else folder.history(plan.recipe, notice)
         if done is None:
-            if request.resume and not folder.checkpoints.exists():
+            if request.resume and not any(folder.checkpoints.glob("checkpoint-*")):
                 notice(f"{request.out_dir} holds no checkpoint to resume: starting anew")
             done = _train_into(plan, folder, say, notice)
         else:
@@ -67,6 +68,8 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
         f"({plan.precision} on {plan.device})"
     )
     running = plan.running(notice, keep_work=True)
+    if is_first_process():
+        folder.hold_checkpoints(plan.recipe, notice)
 
     def keep(log: list[dict[str, Any]]) -> None:
         with writing(str(folder.path / HISTORY)):
@@ -93,6 +96,7 @@ def _train_into(plan: Plan, folder: RunFolder, say: Say, notice: Say) -> dict[st
     done = _history(plan, result.history, cost)
     if is_first_process():
         with writing(str(folder.final)):
+            folder.published.unlink(missing_ok=True)  # an earlier model's
             _export(plan, folder, model, result)
             write_json(folder.path / HISTORY, sealed(done))
     return done

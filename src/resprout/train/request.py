@@ -29,7 +29,7 @@ class TrainRequest(BaseModel):
     grad_clip: float = Field(default=1.0, gt=0)
     order: Order = "shuffle"
     seed: int = Field(default=0, ge=0, lt=2**32)
-    soma_ffn_expansion: float | None = Field(default=None, gt=0)
+    soma_ffn_expansion: float | None = Field(default=None, gt=0, lt=1024)  # as `BioGPTConfig`
     n_passes: int | None = Field(default=None, ge=1, le=2)
     init: Literal["published", "scaled"] | None = None
     log_interval: int = Field(default=10, ge=1, le=10**9)

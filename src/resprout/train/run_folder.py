@@ -1,7 +1,8 @@
 """The folder of one pre-training run: whose it is, that nobody else writes to it, what it holds.
 
-`run.json` holds the recipe, all that determines the weights; `checkpoints/` the last ones;
-`training.json` the losses along the way; `final/` the trained model as a Hugging Face folder.
+`run.json` holds the recipe, all that determines the weights; `checkpoints/` the last ones, with the
+recipe that they are of; `training.json` the losses along the way; `final/` the trained model as a
+Hugging Face folder. `run.json` comes first and goes last: what has none beside it is not ours.
 """
 
 import shutil
@@ -31,7 +32,8 @@ CHECKPOINTS = "checkpoints"
 FINAL = "final"
 PUBLISHED = "biogpt_final.pt"
 _LOCK = ".lock"
-_PRODUCTS = (RECIPE, HISTORY, CHECKPOINTS, FINAL, PUBLISHED)
+# In the order in which they are removed: what says whose the others are goes after them.
+_PRODUCTS = (PUBLISHED, HISTORY, FINAL, CHECKPOINTS, RECIPE)
 
 
 class RunFolder:
@@ -54,13 +56,13 @@ class RunFolder:
             raise ValueError(f"{named} cannot be written; allowed is a folder that can")
         if not self.path.exists():
             return
-        if not (self.path / RECIPE).is_file():
-            foreign = [p.name for p in self.path.iterdir() if not self._is_own(p)]
-            if foreign:
-                raise ValueError(
-                    f"{named} holds what is no run's, such as {sorted(foreign)[0]!r}; allowed is "
-                    "a new or empty folder, or one with a run to continue"
-                )
+        # Looked at before `run.json` is: another process may begin a run there meanwhile.
+        foreign = [path.name for path in self.path.iterdir() if not self._is_beside(path)]
+        if foreign and not (self.path / RECIPE).is_file():
+            raise ValueError(
+                f"{named} holds what is no run's, such as {sorted(foreign)[0]!r}; allowed is "
+                "a new or empty folder, or one with a run to continue"
+            )
 
     def check(self, recipe: dict[str, Any], start_over: bool) -> None:
         """See that the folder is free, or holds this very run. Writes nothing.
@@ -101,37 +103,57 @@ class RunFolder:
             yield
 
     def _recipe(self) -> dict[str, Any]:
-        try:
-            found = read_json(self.path / RECIPE)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or not seal_holds(found):
+        found = _read_sealed(self.path / RECIPE)
+        if found is None:
             raise ValueError(
                 f"out_dir: {str(self.path / RECIPE)!r} is damaged, so that nobody knows which run "
                 "this is; allowed is another --out_dir, or --start_over"
             )
-        found.pop(SEAL, None)
         return found
 
-    def history(self, notice: Callable[[str], None]) -> dict[str, Any] | None:
-        """What a finished run wrote; None for one that is not finished.
+    def hold_checkpoints(self, recipe: dict[str, Any], notice: Callable[[str], None]) -> None:
+        """See that the checkpoints are of this recipe, and note it beside them; by one process.
 
-        What is not as it was written is set aside by name; the last checkpoint makes it again.
+        Those of another are set aside by name. Older folders have no note: theirs are taken as
+        they are.
 
         Args:
+            recipe: of the run.
+            notice: told of what is set aside.
+        """
+        note = self.checkpoints / RECIPE
+        found = _read_sealed(note)
+        if found is not None:
+            told = first_difference(recipe, found)
+            if told is None:
+                return
+            aside = set_aside(self.checkpoints).name
+            notice(f"{self.checkpoints} is of another run ({told}); set aside as {aside}")
+        write_json(note, sealed(recipe))
+
+    def history(
+        self, recipe: dict[str, Any], notice: Callable[[str], None]
+    ) -> dict[str, Any] | None:
+        """What the finished run of a recipe wrote; None for one that is not finished.
+
+        What is not as it was written is set aside by name; the last checkpoint makes it again.
+        What another recipe gave is set aside too.
+
+        Args:
+            recipe: of the run.
             notice: told of that.
         """
         path = self.path / HISTORY
-        if not path.is_file() or not self.final.is_dir():
+        found = _read_sealed(path)
+        if found is None or "finished" not in found:
+            if path.is_file() and self.final.is_dir():
+                self._set_aside(path, path, notice)
             return None
-        try:
-            found = read_json(path)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or "finished" not in found or not seal_holds(found):
-            self._set_aside(path, path, notice)
+        told = first_difference(recipe, found.get("recipe", recipe))
+        if told:
+            self._set_others_aside(told, notice)
             return None
-        if not found["finished"]:
+        if not found["finished"] or not self.final.is_dir():
             return None
         damaged = first_damage(self.final) if (self.final / DIGESTS).is_file() else None
         if damaged is not None:
@@ -143,10 +165,22 @@ class RunFolder:
         if is_first_process():
             notice(f"{damaged} is damaged; set aside as {set_aside(whole).name}")
 
-    def _is_own(self, path: Path) -> bool:
+    def _set_others_aside(self, told: str, notice: Callable[[str], None]) -> None:
+        """What came with a `training.json` of another recipe; that itself last, for a kill."""
+        if not is_first_process():
+            return
+        names = [PUBLISHED, FINAL, HISTORY]
+        if not (self.checkpoints / RECIPE).is_file():  # which would tell whose they are
+            names.insert(0, CHECKPOINTS)
+        there = [self.path / name for name in names if (self.path / name).exists()]
+        aside = ", ".join(set_aside(path).name for path in there)
+        notice(f"{self.path / HISTORY} is of another run ({told}); set aside as {aside}")
+
+    def _is_beside(self, path: Path) -> bool:
+        """Whether a name may be there without a run: the lock, and what is never used again."""
         own = (*_PRODUCTS, _LOCK)
-        return path.name in own or path.name.startswith(
-            (TEMPORARY, *(f"{n}.corrupt-" for n in own))
+        return path.name == _LOCK or path.name.startswith(
+            (TEMPORARY, *(f"{name}.corrupt-" for name in own))
         )
 
 
@@ -168,8 +202,23 @@ def first_difference(new: Any, old: Any, name: str = "") -> str | None:
     return None if new == old else f"{name}: got {new!r}, but it is {old!r}"
 
 
+def _read_sealed(path: Path) -> dict[str, Any] | None:
+    """What a JSON file of ours says; None where there is none, or it is not as it was written."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not seal_holds(found):
+        return None
+    found.pop(SEAL, None)
+    return found
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    """Remove what may be there, a folder under a name by which a kill leaves no half of it."""
+    if path.is_dir() and not path.is_symlink():
+        if not path.name.startswith(TEMPORARY):
+            path = path.rename(path.with_name(f"{TEMPORARY}{path.name}"))
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resprout.hints import did_you_mean
+from resprout.refusals import check_flag
 
 DEFAULT_PROMPT_TOKENS = (32,)
 DEFAULT_NEW_TOKENS = (20, 50, 150)
@@ -58,6 +59,7 @@ class SpeedOptions:
                 f"compile: got {self.compile!r}, allowed are {', '.join(COMPILE)}"
                 f"{did_you_mean(str(self.compile), COMPILE)}"
             )
+        check_flag("unequal", self.unequal)
         if type(self.seed) is not int or self.seed < 0:
             raise ValueError(f"seed: got {self.seed!r}, allowed is a whole number, 0 or more")
 

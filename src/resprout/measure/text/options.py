@@ -1,11 +1,13 @@
 """How texts are written and judged: checked as soon as it is said, without torch."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any
 
 from resprout.measure.text.prompts import TWELVE, named_prompts
 from resprout.measure.text.verdict import Thresholds
+from resprout.models.sampling import TEMPERATURES, is_temperature
 
 BATCH_TEXTS = 16
 
@@ -18,7 +20,7 @@ class TextOptions:
         prompts: category -> prompt or prompts.
         new_tokens: at most so many per text; None = 120, or what the longest prompt leaves of the
             context.
-        temperature: 0 = greedy.
+        temperature: 0 = greedy; else 1e-6 or more.
         top_k: 0 = all tokens may be drawn.
         seeds: one text per prompt and seed.
         batch_texts: texts written together.
@@ -41,13 +43,16 @@ class TextOptions:
     def __post_init__(self) -> None:
         named_prompts(self.prompts)
         seeds = self.seeds
+        if not isinstance(seeds, tuple | list):
+            raise ValueError(f"seeds: got {seeds!r}, allowed are several, such as (0, 1)")
+        whole = all(_is_count(seed, 0) and seed < 2**63 for seed in seeds)
         for option, fits, allowed in (
-            ("new_tokens", self.new_tokens is None or self.new_tokens >= 1, "1 or more"),
-            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
-            ("seeds", all(0 <= seed < 2**63 for seed in seeds), "each 0 to 2^63 - 1"),
-            ("seeds", 0 < len(seeds) == len(set(seeds)), "one or more, each once"),
-            ("batch_texts", self.batch_texts >= 1, "1 or more"),
+            ("new_tokens", self.new_tokens is None or _is_count(self.new_tokens, 1), "1 or more"),
+            ("temperature", is_temperature(self.temperature), TEMPERATURES),
+            ("top_k", _is_count(self.top_k, 0), "0 (all tokens) or more"),
+            ("seeds", whole, "each 0 to 2^63 - 1"),
+            ("seeds", not whole or 0 < len(seeds) == len(set(seeds)), "one or more, each once"),
+            ("batch_texts", _is_count(self.batch_texts, 1), "1 or more"),
         ):
             if not fits:
                 raise ValueError(f"{option}: got {getattr(self, option)}, allowed is {allowed}")
@@ -55,3 +60,7 @@ class TextOptions:
             raise ValueError(
                 f"seeds: got {seeds}, allowed is one with temperature 0, which draws nothing"
             )
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from resprout.hints import did_you_mean
+from resprout.hints import did_you_mean, first_line, is_text
 
 # Twelve, over the categories of the published head-to-head comparison.
 TWELVE: dict[str, tuple[str, ...]] = {
@@ -50,6 +50,10 @@ FIVE: dict[str, tuple[str, ...]] = {
 # The sets by the names that a command or a study's file may give.
 SETS: dict[str, dict[str, tuple[str, ...]]] = {"twelve": TWELVE, "five": FIVE}
 
+_NOT_UTF8 = "which holds half a surrogate pair; allowed is text that is UTF-8"
+# What PyYAML raises of a value that is none of its tag's, such as `!!bool maybe`.
+_NO_VALUE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -76,7 +80,8 @@ def named_prompts(
         source: where they come from, for the errors.
 
     Raises:
-        ValueError: nothing there, something that is no text, or blank, or two alike in name.
+        ValueError: nothing there, something that is no text, or blank, or two alike in name; text
+            that cannot be written as UTF-8.
     """
     if not isinstance(prompts, Mapping):
         raise ValueError(
@@ -88,6 +93,8 @@ def named_prompts(
     for category, given in prompts.items():
         if not isinstance(category, str) or not category.strip():
             raise ValueError(f"{source}: got the category {category!r}, allowed is a word")
+        if not is_text(category):
+            raise ValueError(f"{source}: got the category {category!r}, {_NOT_UTF8}")
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list | tuple):
             raise ValueError(
@@ -103,6 +110,8 @@ def named_prompts(
                 raise ValueError(f"{source}: {name!r}: got {_kind(text)}, allowed is a text")
             if not text.strip():
                 raise ValueError(f"{source}: {name!r}: got {text!r}, allowed is a text with words")
+            if not is_text(text):
+                raise ValueError(f"{source}: {name!r}: got {_shown(text)}, {_NOT_UTF8}")
             found.append(Prompt(name, category, text))
     names = [prompt.name for prompt in found]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -154,6 +163,8 @@ def read_prompts(path: Path) -> dict[str, str | list[str]]:
         raise ValueError(f"{source}: not to be read ({first})") from error
     except _CategoryTwiceError as error:
         raise ValueError(f"{source}: the category {error} stands there twice") from error
+    except _NO_VALUE as error:  # a number of thousands of digits in JSON, too
+        raise ValueError(f"{source}: a value that is not read ({first_line(error)})") from error
     named_prompts(values, source)
     assert isinstance(values, dict)
     return values
@@ -184,6 +195,12 @@ def _check_once(keys: Iterable[str]) -> None:
         if key in seen:
             raise _CategoryTwiceError(repr(key))
         seen.add(key)
+
+
+def _shown(text: str) -> str:
+    """A prompt, not too long."""
+    shown = repr(text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _kind(value: object) -> str:

@@ -12,6 +12,7 @@ from resprout.models.agency.options import AgencyOptions
 from resprout.models.modeling_agency import PREFIX, Control, attach
 from resprout.models.modeling_cut import class_for, plain_class
 from resprout.models.modeling_head_agency import HeadAgency
+from resprout.refusals import check_flag, check_instance, check_model
 
 _PROBE = "agency-probe"
 # What attention functions are handed that only a family's own eager one computes.
@@ -38,9 +39,12 @@ def enable(model: PreTrainedModel, options: AgencyOptions | None = None) -> PreT
         The model.
 
     Raises:
-        ValueError: the model has agency already, no registry-based attention, or one with features
-            that only eager attention has. The model is unchanged then.
+        ValueError: no model or no options; the model has agency already, no registry-based
+            attention, or one with features that only eager attention has. The model is unchanged
+            then.
     """
+    check_model(model)
+    check_instance("options", options, AgencyOptions, "an")
     if is_enabled(model):
         raise ValueError(f"model: {type(model).__name__} has agency already")
     config: Any = model.config
@@ -71,6 +75,7 @@ def disable(model: PreTrainedModel, fold: bool = False) -> PreTrainedModel:
     Raises:
         ValueError: it has no agency; `fold` where an output projection is not known.
     """
+    check_flag("fold", fold)
     found = modules_of(model)
     if fold:
         for name, (module, heads) in found.items():
@@ -97,7 +102,8 @@ def disable(model: PreTrainedModel, fold: bool = False) -> PreTrainedModel:
 
 
 def is_enabled(model: nn.Module) -> bool:
-    """Whether a model's heads have gates and states."""
+    """Whether a model's heads have gates and states; a ValueError for what is no module."""
+    _check_module(model)
     return any(isinstance(module, HeadAgency) for module in model.modules())
 
 
@@ -105,8 +111,9 @@ def modules_of(model: nn.Module) -> dict[str, tuple[nn.Module, HeadAgency]]:
     """Attention module's name -> the module and its heads, in the model's order.
 
     Raises:
-        ValueError: the model has no agency.
+        ValueError: the model has no agency, or is none.
     """
+    _check_module(model)
     found = {
         name: (module, module.agency)
         for name, module in model.named_modules()
@@ -138,6 +145,12 @@ def settle_agency(model: PreTrainedModel) -> None:
     }
     control = next(iter(found.values()))[1].control
     control.layers = [heads for _, heads in found.values()]
+
+
+def _check_module(model: nn.Module) -> None:
+    """Refuse what has no modules to look at; a wrapper (DDP) has, without a configuration."""
+    if not isinstance(model, nn.Module):
+        check_model(model)
 
 
 def _is_ours(hook: Any) -> bool:

@@ -28,11 +28,7 @@ def calibrate(model: PreTrainedModel, ids: Tensor) -> PreTrainedModel:
         ValueError: no agency; ids of another shape or type, outside the vocabulary, or too long.
     """
     control = heads_of(model)[0].control
-    if ids.ndim != 2 or not len(ids) or ids.shape[1] < 2 or ids.is_floating_point():
-        raise ValueError(
-            f"ids: got {tuple(ids.shape)} of {ids.dtype}, allowed are whole numbers (N, T), "
-            "T from 2"
-        )
+    _check_ids(ids)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if not 0 <= int(ids.min()) <= int(ids.max()) < rows:
         raise ValueError(
@@ -52,3 +48,15 @@ def calibrate(model: PreTrainedModel, ids: Tensor) -> PreTrainedModel:
         control.calibrating = False
         model.train(training)
     return model
+
+
+def _check_ids(ids: Tensor) -> None:
+    """Refuse what are no windows of ids, whatever the model."""
+    allowed = "allowed is a tensor of whole numbers (N, T), T from 2"
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"ids: got {type(ids).__name__}, {allowed}")
+    if ids.is_meta or ids.layout != torch.strided:
+        raise ValueError(f"ids: got one that is {'meta' if ids.is_meta else 'sparse'}, {allowed}")
+    whole = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+    if not whole or ids.ndim != 2 or not len(ids) or ids.shape[1] < 2:
+        raise ValueError(f"ids: got {tuple(ids.shape)} of {ids.dtype}, {allowed}")

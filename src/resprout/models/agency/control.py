@@ -9,6 +9,7 @@ from resprout.models.agency.attachment import heads_of
 from resprout.models.agency.options import state_number
 from resprout.models.modeling_head_agency import HeadAgency
 from resprout.models.modeling_states import enter, set_factors
+from resprout.refusals import check_flag, shown
 
 
 @torch.no_grad()
@@ -16,11 +17,11 @@ def set_gates(model: nn.Module, layer: int, gates: float | Sequence[float] | Ten
     """Set a layer's gates: one value for all heads, or (H,) values.
 
     Raises:
-        ValueError: the model has no agency or no such layer, a gate lies outside 0 to 1, or their
-            number is wrong.
+        ValueError: the model has no agency or no such layer, a gate is no number or lies outside
+            0 to 1, or their number is wrong.
     """
     heads = _layer(model, layer)
-    values = torch.as_tensor(gates, dtype=torch.float32)
+    values = _numbers(gates)
     H = len(heads.gates)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != H):
         raise ValueError(f"gates: got {tuple(values.shape)}, allowed is one or ({H},)")
@@ -49,11 +50,24 @@ def set_consent(model: nn.Module, layer: int, head: int, consent: bool) -> None:
     """Withdraw a head's consent (its factor is 0 then), or give it again.
 
     Raises:
-        ValueError: the model has no agency, or no such layer or head.
+        ValueError: the model has no agency, or no such layer or head; `consent` is neither True
+            nor False.
     """
+    check_flag("consent", consent)
     heads, head = _layer(model, layer), _head(model, layer, head)
     heads.consent[head] = bool(consent)
     set_factors(heads)
+
+
+def _numbers(gates: float | Sequence[float] | Tensor) -> Tensor:
+    """Gates of whatever form as fp32."""
+    refusal = f"gates: got {shown(gates)}, allowed are numbers from 0 to 1"
+    if isinstance(gates, Tensor) and (gates.is_meta or gates.is_complex()):
+        raise ValueError(refusal)
+    try:
+        return torch.as_tensor(gates, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # words, None, lists of unequal lengths
+        raise ValueError(refusal) from error
 
 
 def _layer(model: nn.Module, layer: int) -> HeadAgency:

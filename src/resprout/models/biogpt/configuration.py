@@ -1,6 +1,5 @@
 """Configuration of the dendritic BioGPT, as transformers wants it."""
 
-import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -9,16 +8,22 @@ from .layout import Entry, branches_of, cortical_layout, entry_of, feedback_pair
 
 NMDA_MODES = ("off", "trace")
 START_VALUES = ("published", "scaled")
-_WHOLE_NUMBERS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "max_position_embeddings",
-    "branch_expansion",
-    "conv_kernel_size",
-)
+# Larger than any model, and products of them still fit a tensor's sizes: a number in a file can
+# neither overflow these nor keep a machine busy for hours.
+MOST_LAYERS = 4096
+MOST_NEURONS = 4 * MOST_LAYERS  # of all layers
+_MOST = 2**24
+_MOST_TIMES = 1024  # of a width
+_WHOLE_NUMBERS = {
+    "vocab_size": _MOST,
+    "hidden_size": _MOST,
+    "num_hidden_layers": MOST_LAYERS,
+    "max_position_embeddings": _MOST,
+    "branch_expansion": _MOST_TIMES,
+    "conv_kernel_size": _MOST,
+}
 _RANGES = (
-    ("soma_expansion", 0, math.inf),
+    ("soma_expansion", 0, _MOST_TIMES),
     ("dropout", 0, 1),
     ("layer_norm_eps", 0, 1),
 )
@@ -85,16 +90,18 @@ class BioGPTConfig(PreTrainedConfig):
         for alias, field in self.attribute_map.items():
             if alias in kwargs:  # else transformers would set it after all checks
                 setattr(self, field, kwargs.pop(alias))
-        for field in _WHOLE_NUMBERS:
+        for field, most in _WHOLE_NUMBERS.items():
             value = getattr(self, field)
-            if not _is_count(value):
-                raise ValueError(f"{field}: got {value!r}, allowed is a whole number above 0")
+            if not _is_count(value, most):
+                raise ValueError(
+                    f"{field}: got {_shown(value)}, allowed is a whole number above 0, up to {most}"
+                )
         for field, low, high in _RANGES:
             value = getattr(self, field)
             if not isinstance(value, int | float) or not low <= value < high:
                 raise ValueError(
-                    f"{field}: got {value!r}, allowed is a number from {low} up to (not with) "
-                    f"{high}"
+                    f"{field}: got {_shown(value)}, allowed is a number from {low} up to (not "
+                    f"with) {high}"
                 )
         if self.soma_width < 1:
             raise ValueError(
@@ -102,10 +109,10 @@ class BioGPTConfig(PreTrainedConfig):
                 f"1/hidden_size = {1 / self.hidden_size:.4g}"
             )
         if self.n_passes not in (1, 2):
-            raise ValueError(f"n_passes: got {self.n_passes!r}, allowed are 1 and 2")
+            raise ValueError(f"n_passes: got {_shown(self.n_passes)}, allowed are 1 and 2")
         for field, allowed in (("nmda", NMDA_MODES), ("init", START_VALUES)):
             if (value := getattr(self, field)) not in allowed:
-                raise ValueError(f"{field}: got {value!r}, allowed are {', '.join(allowed)}")
+                raise ValueError(f"{field}: got {_shown(value)}, allowed are {', '.join(allowed)}")
         if self.cortical_layout is None:
             self.cortical_layout = cortical_layout(self.hidden_size, self.num_hidden_layers)
         if self.feedback_pairs is None:
@@ -129,49 +136,64 @@ class BioGPTConfig(PreTrainedConfig):
     def _check_layout(self, layout: list[list[Entry]]) -> None:
         if not isinstance(layout, list) or not all(isinstance(row, list) for row in layout):
             raise ValueError(
-                f"cortical_layout: got {layout!r}, allowed is a list of branch counts or pairs "
-                "[branches, width] per layer"
+                f"cortical_layout: got {_shown(layout)}, allowed is a list of branch counts or "
+                "pairs [branches, width] per layer"
             )
         if len(layout) != self.num_hidden_layers:
             raise ValueError(
                 f"cortical_layout: got {len(layout)} layers, allowed is one list for each of the "
                 f"num_hidden_layers={self.num_hidden_layers}"
             )
+        if (neurons := sum(map(len, layout))) > MOST_NEURONS:
+            raise ValueError(
+                f"cortical_layout: got {neurons} neurons, allowed are up to {MOST_NEURONS}"
+            )
         for layer, entries in enumerate(layout):
             if not entries:
                 raise ValueError(f"cortical_layout: layer {layer} has no neuron, needs at least 1")
             for entry in entries:
                 if isinstance(entry, list):
-                    if len(entry) != 2 or not all(map(_is_count, entry)):
+                    pair = len(entry) == 2 and all(map(_is_count, entry))
+                    if not pair or entry[0] * entry[1] > _MOST:
                         raise ValueError(
-                            f"cortical_layout: layer {layer} has a neuron of {entry!r}, allowed is "
-                            "a pair [branches, width] of whole numbers above 0"
+                            f"cortical_layout: layer {layer} has a neuron of {_shown(entry)}, "
+                            "allowed is a pair [branches, width] of whole numbers above 0, whose "
+                            f"product is up to {_MOST}"
                         )
                 elif not _is_count(entry) or self.hidden_size % entry:
                     raise ValueError(
-                        f"cortical_layout: layer {layer} has a neuron of {entry!r} branches, "
+                        f"cortical_layout: layer {layer} has a neuron of {_shown(entry)} branches, "
                         f"allowed are divisors of hidden_size={self.hidden_size} and pairs "
                         "[branches, width]"
                     )
 
     def _check_feedback(self, pairs: list[list[int]]) -> None:
         if not isinstance(pairs, list):
-            raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is a list of pairs")
+            raise ValueError(f"feedback_pairs: got {_shown(pairs)}, allowed is a list of pairs")
         for pair in pairs:
             fits = isinstance(pair, list) and len(pair) == 2
             fits = fits and all(isinstance(end, int) for end in pair)
             if not fits or not 0 <= pair[1] < pair[0] < self.num_hidden_layers:
                 raise ValueError(
-                    f"feedback_pairs: got {pair!r}, allowed is [source, target] with "
+                    f"feedback_pairs: got {_shown(pair)}, allowed is [source, target] with "
                     f"0 <= target < source < num_hidden_layers={self.num_hidden_layers}"
                 )
         if len({tuple(pair) for pair in pairs}) != len(pairs):
-            raise ValueError(f"feedback_pairs: got {pairs!r}, allowed is each pair once")
+            raise ValueError(f"feedback_pairs: got {_shown(pairs)}, allowed is each pair once")
 
 
-def _is_count(value: Any) -> bool:
-    """Whether this is a whole number above 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any, most: int = _MOST) -> bool:
+    """Whether this is a whole number above 0, and no larger than that."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+
+
+def _shown(value: Any) -> str:
+    """A value in few words; Python has none for a whole number of thousands of digits."""
+    try:
+        words = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} beyond words"
+    return words if len(words) <= 200 else f"{words[:200]}..."
 
 
 def _lists(value: Any) -> Any:

@@ -62,6 +62,11 @@ def read_published(path: str | Path) -> BioGPTForCausalLM:
     config = _configuration(checkpoint, path)
     state = {}
     for name, tensor in checkpoint["model_state_dict"].items():
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{path}: not a published BioGPT checkpoint: model_state_dict has the key "
+                f"{name!r:.80}, allowed are names of weights"
+            )
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)
         state[name if name.startswith("lm_head.") else f"model.{name}"] = tensor

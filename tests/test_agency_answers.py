@@ -79,7 +79,7 @@ def test_a_certain_difference_may_be_a_little_one():
 def test_one_seed_rests_on_windows():
     said = resilience(against(STEEP, FLAT, seeds=(0,)))
     assert said.short == "Yes."
-    assert "1 seed, interval over held-out windows" in whole(said)
+    assert "1 seed, interval over held-out text" in whole(said)
 
 
 def test_methods_are_answered_one_by_one_and_corrected_together():

@@ -249,10 +249,10 @@ def test_one_window_has_no_interval(model, words):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"window": 0}, "window: got 0, allowed is 1 or more"),
+        ({"window": 0}, "window: got 0, allowed is a whole number from 1"),
         ({"window": 200}, "window: got 200, the model has 128 positions"),
         ({"window": 8, "stride": 9}, "stride: got 9, allowed is 1 to the window's 8 tokens"),
-        ({"stride": 0}, "stride: got 0, allowed is 1 or more"),
+        ({"stride": 0}, "stride: got 0, allowed is a whole number from 1"),
         ({"stride": 129}, "stride: got 129"),
         ({"batch_windows": 0}, "batch_windows: got 0"),
         ({"precision": "fp64"}, "precision: got 'fp64', allowed are auto, fp32, bf16"),

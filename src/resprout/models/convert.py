@@ -62,7 +62,7 @@ def _write(
             )
         write_published(model, out)
         return
-    with new_folder(out, digests=True) as folder:
+    with new_folder(out, digests=True, replace=False) as folder:  # it was free when we began
         model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)

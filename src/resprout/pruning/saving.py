@@ -17,8 +17,15 @@ from resprout.models import (
 )
 from resprout.models.modeling_cut import is_changed
 from resprout.models.sparse import SPARSE, write_sparse
+from resprout.pruning.api import check_fits
 from resprout.pruning.cut import Cut, check_cut
-from resprout.refusals import check_model
+from resprout.refusals import (
+    check_callable,
+    check_flag,
+    check_loaded_tokenizer,
+    check_model,
+    check_path,
+)
 
 
 def save(
@@ -49,13 +56,22 @@ def save(
         extra: asked with the folder when all else is in it; file name -> JSON to put there too.
 
     Raises:
-        ValueError: `path` exists and is not an empty folder; `sparse` with `portable`.
+        ValueError: `path` exists and is not an empty folder; `sparse` with `portable`; the cut is
+            another model's. Nothing is written then.
         WriteError: it cannot be written, such as on a full disk; nothing stays then.
     """
     check_model(model)
     check_cut(cut)
+    check_path("path", path)
+    check_loaded_tokenizer(tokenizer)
+    check_flag("sparse", sparse)
+    check_flag("portable", portable)
+    if extra is not None:
+        check_callable("extra", extra)
     path = Path(path)
     check_new(path)
+    if cut is not None:
+        check_fits(model, cut, "cut")
     if sparse and portable:
         raise ValueError("portable: not together with sparse, which only Resprout reads")
     with writing(str(path)), new_folder(path, digests=True, replace=False) as folder:

@@ -13,6 +13,7 @@ from resprout.models.agency import AgencyOptions
 from resprout.study.spec import StudySpec
 from resprout.study.spec_subjects import AgencySpec, SubjectSpec
 from resprout.train.gates import learning_gates
+from resprout.train.running import Running
 from resprout.train.trainer import TrainingResult, train
 
 # An order of the training windows of its own: neither growing's nor recovery's.
@@ -76,7 +77,8 @@ def adapt(
         subject: whose model it is.
         tokens: (n,) the training split.
         seed: the point's.
-        work_folder: where checkpoints go; an unfinished adaptation there is continued.
+        work_folder: where checkpoints go; an unfinished adaptation there is continued. They stay,
+            for the caller to remove when the model is written.
         device: where the model is.
 
     Raises:
@@ -88,9 +90,11 @@ def adapt(
         agency.calibrate(model, calibration_windows(tokens, window, part.calibration_windows))
     if spec.adaptation is None or not spec.adapts:
         return TrainingResult([], 0, 0.0)
-    order = seed + ADAPTATION_SEED_OFFSET
+    order, running = seed + ADAPTATION_SEED_OFFSET, Running(keep_work=True)
     if part is None or part.gate_penalty is None:
-        return train(model, tokens, window, spec.adaptation, order, work_folder, device)
+        return train(
+            model, tokens, window, spec.adaptation, order, work_folder, device, running=running
+        )
     rate = part.gate_learning_rate
     with learning_gates(model, penalty=part.gate_penalty, learning_rate=rate) as loss:
         return train(
@@ -101,5 +105,6 @@ def adapt(
             order,
             work_folder,
             device,
+            running=running,
             loss_function=loss,
         )

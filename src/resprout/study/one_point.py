@@ -20,7 +20,9 @@ from resprout.study.measuring import Measuring
 from resprout.study.points import RECORD_FORMAT, Point
 from resprout.study.spec import StudySpec
 from resprout.study.subjects import Subjects
+from resprout.train.running import Running
 from resprout.train.trainer import train
+from resprout.train.work_folder import training_stage
 
 # Recovery reads the training windows in another order than growing did, the same for every point.
 RECOVERY_SEED_OFFSET = 1_000_003
@@ -43,7 +45,10 @@ def run_point(
     device: torch.device,
     tasks: TaskPlan | None = None,
 ) -> dict[str, Any]:
-    """Cut, recover and measure one point on a copy of its subject; returns its record."""
+    """Cut, recover and measure one point on a copy of its subject; returns its record.
+
+    The checkpoints of its recovery stay, for the caller to remove when the record is written.
+    """
     stages: dict[str, Any] = dict(subject.stages)
     tokens = subjects.tokens(point.subject)
     model = copy.deepcopy(subject.model)
@@ -67,16 +72,18 @@ def run_point(
     measuring.loss("loss_before_recovery", model)
     recovers = point.amount > 0 or protocol_named(point.protocol).recovers_uncut
     if recovers and spec.recovery.steps > 0:
-        with stage(stages, "recovery", device):
+        work = subjects.work_of(point.id)
+        with training_stage(stages, "recovery", device, work):
             train(
                 model,
                 tokens.train.tokens,
                 spec.data.window,
                 spec.recovery,
                 point.seed + RECOVERY_SEED_OFFSET,
-                subjects.folder / "work" / point.id,
+                work,
                 device,
                 masks=cut.masks or None,
+                running=Running(keep_work=True),
             )
     more: dict[str, Any] = {"cut_map": cut_map(model, cut)}
     if agency.is_enabled(model):

@@ -1,7 +1,7 @@
 """One cut of one subject, from a model to a folder: loaded, cut, recovered, saved."""
 
 import copy
-import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from resprout.pruning.saving import save
 from resprout.pruning.statistics import Progress
 from resprout.study.cut_figures import Figures, figures_of, folder_bytes
 from resprout.study.cut_plan import Plan
+from resprout.study.cut_work import cut_work, training_place
 from resprout.train.cycles import prune_and_recover
 from resprout.train.recovery import recover
 from resprout.train.trainer import TrainingResult
+from resprout.train.work_folder import training_stage
 
 FIGURES = "prune.json"
 
@@ -25,7 +27,8 @@ FIGURES = "prune.json"
 def carry_out(plan: Plan, progress: Progress) -> Figures:
     """Load, cut, recover and save.
 
-    A recovery that was killed goes on where it was when the same is asked again.
+    A recovery that was killed goes on where it was when the same is asked again; its checkpoints
+    stay until the folder is there.
 
     Args:
         plan: what `plan_cut` made.
@@ -35,9 +38,18 @@ def carry_out(plan: Plan, progress: Progress) -> Figures:
         What stands in the folder's `prune.json`, and the bytes of the whole folder.
 
     Raises:
-        ValueError: weights that cannot be loaded or are NaN; checkpoints of another request.
+        ValueError: weights that cannot be loaded or are NaN; checkpoints of another request;
+            another process works on the same folder.
         FloatingPointError: the recovery diverged.
+        WriteError: the folder cannot be written.
     """
+    with cut_work(plan.asked) as folder:
+        figures = _carry_out(plan, progress, folder)
+    return figures | {"bytes": figures["bytes"] | folder_bytes(plan.asked.out)}
+
+
+def _carry_out(plan: Plan, progress: Progress, out: Path) -> Figures:
+    """The same into `out`; what stands in its `prune.json`."""
     asked, request = plan.asked, plan.request
     stages: dict[str, Any] = {}
     trained: list[TrainingResult] = []
@@ -51,10 +63,10 @@ def carry_out(plan: Plan, progress: Progress) -> Figures:
         _touch(model)
         at_rest = bytes_in_use(plan.device)
         options: dict[str, Any] = asked.cut_options() | {"calibration": plan.windows}
-        more = asked.recovery_options() | {"teacher": teacher}
+        more = asked.recovery_options() | {"teacher": teacher, "keep_work": True}
         if asked.grows:
             assert request.amount is not None and plan.tokens is not None and asked.recover_steps
-            with stage(stages, "cut_and_recovery", plan.device):
+            with _recovering(plan, stages, "cut_and_recovery"):
                 cut = prune_and_recover(
                     model, asked.method, request.amount, plan.tokens, asked.recover_steps,
                     schedule=asked.schedule or "one-shot",  # type: ignore[arg-type]
@@ -71,7 +83,7 @@ def carry_out(plan: Plan, progress: Progress) -> Figures:
                     **options,
                 )  # fmt: skip
             if plan.tokens is not None and asked.recover_steps:
-                with stage(stages, "recovery", plan.device):
+                with _recovering(plan, stages, "recovery"):
                     trained.append(recover(model, cut, plan.tokens, asked.recover_steps, **more))
         del teacher
         model.to(stored)
@@ -85,11 +97,17 @@ def carry_out(plan: Plan, progress: Progress) -> Figures:
             return {FIGURES: figures}
 
         save(
-            model, cut, asked.out, tokenizer,
+            model, cut, out, tokenizer,
             sparse=asked.sparse, portable=asked.portable, extra=record,
         )  # fmt: skip
-    shutil.rmtree(asked.work_folder, ignore_errors=True)
-    return figures | {"bytes": figures["bytes"] | folder_bytes(asked.out)}
+    return figures
+
+
+def _recovering(plan: Plan, stages: dict[str, Any], name: str) -> AbstractContextManager[None]:
+    """The stage in which the model is trained."""
+    place = training_place(plan.asked)
+    assert place is not None
+    return training_stage(stages, name, plan.device, place)
 
 
 def _touch(model: PreTrainedModel) -> None:

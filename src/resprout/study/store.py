@@ -12,12 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resprout.files import TEMPORARY, only_one, sealed, set_aside, write_json, write_text
+from resprout.files import (
+    DIGESTS,
+    TEMPORARY,
+    first_damage,
+    only_one,
+    sealed,
+    set_aside,
+    write_json,
+    write_text,
+)
 from resprout.record import Record, StudyFile, read_checked
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 
 Notice = Callable[[str], None]
+
+# Within a run's folder: checkpoints, by the name of the subject or point that is being made.
+WORK = "work"
 
 
 class Store:
@@ -82,14 +94,29 @@ class Store:
             yield
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed run had not finished writing: our own temporary names alone."""
-        own = ("points", "data", "subjects", "charts")
-        for parent in (self.folder, *(self.folder / name for name in own)):
-            for leftover in parent.glob(f"{TEMPORARY}*"):
+        """Remove what a killed run had not finished writing: our own temporary names alone.
+
+        And the work of what it had finished, where it was killed between the two.
+        """
+        for place in (".", "points", "data", "subjects", "charts", "items/*", WORK):
+            for leftover in self.folder.glob(f"{place}/{TEMPORARY}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:
                     leftover.unlink(missing_ok=True)
+        for work in self.folder.glob(f"{WORK}/*"):
+            if self._is_written(work.name):
+                shutil.rmtree(work, ignore_errors=True)
+
+    def _is_written(self, name: str) -> bool:
+        """Whether a subject or point of that name is there whole, so that nothing is made of it."""
+        subject, path = self.folder / "subjects" / name, self.points / f"{name}.json"
+        if (subject / DIGESTS).is_file():
+            return first_damage(subject) is None
+        try:
+            return path.is_file() and not failed_measures(read_checked(path, Record))
+        except ValueError:
+            return False
 
     def declare(self, spec: StudySpec, points: list[Point]) -> None:
         """Write which points make up the study now."""

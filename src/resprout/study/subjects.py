@@ -9,7 +9,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from resprout.data.tokenizer import for_transformers
 from resprout.files import set_aside
-from resprout.measure.stage import stage
 from resprout.models import sizes
 from resprout.models.identity import shape_identity, weights_identity
 from resprout.models.positions import position_limit
@@ -23,9 +22,12 @@ from resprout.study.adaptation import (
 from resprout.study.kept_subjects import Grown, is_as_written, read_subject, write_subject
 from resprout.study.points import digest
 from resprout.study.spec import StudySpec, SubjectSpec
+from resprout.study.store import WORK
 from resprout.study.study_tokens import StudyTokens
 from resprout.train.options import TrainingOptions
+from resprout.train.running import Running
 from resprout.train.trainer import train
+from resprout.train.work_folder import remove_work, training_stage
 
 Notice = Callable[[str], None]
 
@@ -148,7 +150,7 @@ class Subjects(StudyTokens):
         model = build(self.configuration(subject), seed)
         stages: dict[str, Any] = {}
         work = self._begin("growing", subject, seed, options, path)
-        with stage(stages, "train", self.device):
+        with training_stage(stages, "train", self.device, work):
             result = train(
                 model,
                 tokens.train.tokens,
@@ -157,20 +159,23 @@ class Subjects(StudyTokens):
                 seed,
                 work,
                 self.device,
+                running=Running(keep_work=True),
                 notice=self.notice,
             )
         tokenizer = for_transformers(tokens.tokenizer(), self._context(model))
         write_subject(path, model, tokenizer, self._base_recipe(subject, seed), result, stages)
+        remove_work(work)
 
     def _adapt(self, subject: SubjectSpec, seed: int, path: Path) -> None:
         base = self._base(subject, seed)
         stages = dict(base.stages)
         work = self._begin("adapting", subject, seed, self.spec.adaptation, path)
-        with stage(stages, "adaptation", self.device):
+        with training_stage(stages, "adaptation", self.device, work):
             ids = self.tokens(subject).train.tokens
             result = adapt(base.model, self.spec, subject, ids, seed, work, self.device)
         recipe = self.recipe(subject, seed)
         write_subject(path, base.model, base.tokenizer, recipe, result, stages)
+        remove_work(work)
 
     def _begin(
         self,
@@ -185,10 +190,14 @@ class Subjects(StudyTokens):
         if options is not None:
             windows = options.steps * options.batch_windows * options.accumulation
             amount = windows * self.spec.data.window
-        work = self.folder / "work" / path.name
+        work = self.work_of(path.name)
         again = ", continuing where a run was stopped" if work.exists() else ""
         self.notice(f"{doing} {subject.name}, seed {seed}: {amount:,} tokens{again}")
         return work
+
+    def work_of(self, name: str) -> Path:
+        """Where the checkpoints of a subject or a point are until that is written."""
+        return self.folder / WORK / name
 
     def _context(self, model: PreTrainedModel) -> int:
         return position_limit(model.config) or self.spec.data.window

@@ -1,6 +1,5 @@
 """`prune_and_recover`: a cut in one go, along a ramp, or in cycles of cutting and recovering."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
 from resprout.data.tokens import TokenSet
-from resprout.files import writing
+from resprout.files import read_json, write_json, writing
 from resprout.pruning.api import prune, windows_for
 from resprout.pruning.cut import Cut
 from resprout.pruning.options import read_options
@@ -30,9 +29,13 @@ from resprout.train.processes import process_count
 from resprout.train.recovery import Recovery, check_recovery, recover
 from resprout.train.schedules import Schedule, check_growing, check_growth
 from resprout.train.trainer import TrainingResult
-from resprout.train.work_folder import work_in
+from resprout.train.work_folder import remove_work, work_in
 
 Told = Callable[[TrainingResult], None]
+
+# Beside the outcome of a cycle: of each recovery up to it, what `_DID` names of its result.
+_RECOVERIES = "recoveries.json"
+_DID = ("losses", "tokens", "seconds")
 
 
 def _untold(result: TrainingResult) -> None:
@@ -52,6 +55,7 @@ def prune_and_recover(
     previous: Cut | None = None,
     seed: int = 0,
     work_folder: str | Path | None = None,
+    keep_work: bool = False,
     told: Told = _untold,
     **recovery: Any,
 ) -> Cut:
@@ -77,7 +81,9 @@ def prune_and_recover(
         seed: of the order of the windows; cycles after the first derive theirs from it.
         work_folder: where checkpoints and the outcomes of finished cycles go. The same call on the
             same model then goes on where a killed one was; all is removed when all is done.
-        told: called with what each recovery did, of this process.
+        keep_work: leave it there at the end too, as `recover` does.
+        told: called with what each recovery did, in order; a cycle that was finished before a kill
+            is told again.
         recovery: further arguments of `recover`.
 
     Returns:
@@ -104,14 +110,15 @@ def prune_and_recover(
         ramp = {"schedule": schedule, "amount": amount, "recut": cut_to}
     more = {**recovery, **ramp}
     call = signature(recover).bind(
-        model, None, tokens, steps // cycles, seed=seed, work_folder=work_folder, **more
-    )
+        model, None, tokens, steps // cycles, seed=seed, work_folder=work_folder,
+        keep_work=keep_work, **more,
+    )  # fmt: skip
     call.apply_defaults()
     checked = check_recovery(**call.arguments)
     if cycles == 1:
         # A ramp begins with nothing cut, or with what was cut before, which is held meanwhile.
         begin = None if ramp and previous is None else cut_to(model, 0.0 if ramp else amount, None)
-        more |= {"seed": seed, "work_folder": work_folder}
+        more |= {"seed": seed, "work_folder": work_folder, "keep_work": keep_work}
         result = recover(model, begin, tokens, steps, **more)
         told(result)
         assert result.cut is not None
@@ -123,17 +130,21 @@ def prune_and_recover(
         "previous": None if previous is None else masks_digest(previous.masks),
     }  # fmt: skip
     with _place(checked, request) as place:
-        begun, cut = _finished_cycle(model, place)
+        begun, cut, did = _finished_cycles(model, place)
+        for one in did:
+            told(_result(one))
         for cycle in range(begun + 1, cycles + 1):
             last = cycle == cycles
             cut = cut_to(model, amount if last else amount * cycle / cycles, cut)
             own = steps // cycles + (steps % cycles if last else 0)
             more |= {"seed": _cycle_seed(seed, cycle)}
             if place is not None:
-                more |= {"work_folder": place / f"cycle-{cycle}"}
-            told(recover(model, cut, tokens, own, **more))
+                more |= {"work_folder": place / f"cycle-{cycle}", "keep_work": True}
+            result = recover(model, cut, tokens, own, **more)
+            told(result)
+            did.append({name: getattr(result, name) for name in _DID})
             if place is not None:
-                _keep_cycle(model, cut, place, cycle)
+                _keep_cycle(model, cut, did, place, cycle)
     assert cut is not None
     return _as_one(cut, previous)
 
@@ -175,28 +186,49 @@ def _place(checked: Recovery, request: dict[str, Any]) -> Iterator[Path | None]:
     if checked.folder is None:
         yield None
         return
-    with work_in(checked.folder, "cycles", lambda: checked.request() | request) as place:
+    asked = checked.request
+    with work_in(checked.folder, "cycles", lambda: asked() | request, checked.keep) as place:
         yield place
 
 
-def _keep_cycle(model: PreTrainedModel, cut: Cut, place: Path, cycle: int) -> None:
-    """Write what a cycle came to, then remove what the one before did."""
+def _keep_cycle(
+    model: PreTrainedModel, cut: Cut, did: list[dict[str, Any]], place: Path, cycle: int
+) -> None:
+    """Write what a cycle came to, then remove its checkpoints and what the one before came to."""
     with writing(f"the outcome of cycle {cycle}"):
         folder = place / f"checkpoint-{cycle}"
         folder.mkdir(parents=True)
         write_weights(model.state_dict(), folder / WEIGHTS)
         cut.save(folder)
+        write_json(folder / _RECOVERIES, did)
         mark_complete(folder)
-    shutil.rmtree(place / f"checkpoint-{cycle - 1}", ignore_errors=True)
+    remove_work(place / f"cycle-{cycle}")
+    remove_work(place / f"checkpoint-{cycle - 1}")
 
 
-def _finished_cycle(model: PreTrainedModel, place: Path | None) -> tuple[int, Cut | None]:
-    """The last cycle that a killed run finished, its weights put into the model, and its cut."""
+def _finished_cycles(
+    model: PreTrainedModel, place: Path | None
+) -> tuple[int, Cut | None, list[dict[str, Any]]]:
+    """What a killed run finished: the last cycle, its cut, and what each recovery did.
+
+    The weights of that cycle are put into the model.
+    """
     found = last_complete(place) if place is not None else None
-    if found is None:
-        return 0, None
+    if place is None or found is None:
+        return 0, None, []
     read_weights(model, found / WEIGHTS)
-    return int(found.name.rpartition("-")[2]), Cut.load(found)
+    cycle = int(found.name.rpartition("-")[2])
+    remove_work(place / f"cycle-{cycle}")  # where the kill came before that
+    model.config.use_cache = False  # as the Trainer leaves it, with which it will be saved
+    noted = found / _RECOVERIES
+    did = read_json(noted) if noted.is_file() else []  # an earlier version noted nothing
+    return cycle, Cut.load(found), did
+
+
+def _result(did: dict[str, Any]) -> TrainingResult:
+    """What is still known of a recovery of an earlier process."""
+    losses = [(step, loss) for step, loss in did["losses"]]
+    return TrainingResult(losses, did["tokens"], did["seconds"])
 
 
 def _cycle_seed(seed: int, cycle: int) -> int:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from resprout.data.tokens import Tokens, TokenSet
 from resprout.models.positions import position_limit
 from resprout.pruning.cut import Cut, check_cut
-from resprout.refusals import check_model, check_one_of, check_seed, check_whole
+from resprout.refusals import check_flag, check_model, check_one_of, check_seed, check_whole
 from resprout.train.distillation import DistillationLoss
 from resprout.train.gates import check_gates, learning_gates
 from resprout.train.gradual import GradualCut
@@ -54,6 +54,7 @@ def recover(
     precision: Precision = "auto",
     work_folder: str | Path | None = None,
     checkpoint_every: int | None = None,
+    keep_work: bool = False,
 ) -> TrainingResult:
     """Train a cut model in place; what was cut stays zero to the bit.
 
@@ -90,6 +91,8 @@ def recover(
         work_folder: where checkpoints go. The same call on the same model then goes on where a
             killed one was; they are removed when all is done. None: there are none.
         checkpoint_every: steps between them; default a tenth of `steps`.
+        keep_work: leave them there at the end too, the last one of the last step. Where the model
+            cannot be saved then, the same call repeats nothing; remove them once it is.
 
     Returns:
         What training did; `cut` of it is what is held now: the one given, or the ramp's last.
@@ -114,7 +117,7 @@ def recover(
             folder,
             model.device,
             masks=work.masks,
-            running=Running(precision=precision),
+            running=Running(precision=precision, keep_work=True),  # `_work_folder` removes it
             loss_function=loss,
         )
     held = work.masks.cut if isinstance(work.masks, GradualCut) else cut
@@ -131,6 +134,7 @@ class Recovery:
     masks: HoldMasks | None
     loss: DistillationLoss | None
     folder: Path | None
+    keep: bool
     request: Callable[[], dict[str, Any]]
 
 
@@ -158,6 +162,7 @@ def check_recovery(
     precision: Precision,
     work_folder: str | Path | None,
     checkpoint_every: int | None,
+    keep_work: bool,
 ) -> Recovery:
     """Check all that `recover` was given, before anything is done.
 
@@ -192,6 +197,9 @@ def check_recovery(
         check_whole("checkpoint_every", checkpoint_every, 1)
         if work_folder is None:
             raise ValueError("checkpoint_every: needs a work_folder for the checkpoints")
+    check_flag("keep_work", keep_work)
+    if keep_work and work_folder is None:
+        raise ValueError("keep_work: needs a work_folder, which is what is kept")
     if work_folder is not None:
         saved = {"checkpoint_every": checkpoint_every or max(1, steps // 10)}
         options = options.model_copy(update=saved)
@@ -224,7 +232,7 @@ def check_recovery(
         }
 
     folder = Path(work_folder) if work_folder is not None else None
-    return Recovery(ids, length, options, masks, loss, folder, request)
+    return Recovery(ids, length, options, masks, loss, folder, keep_work, request)
 
 
 def _holder(
@@ -271,7 +279,7 @@ def _token_ids(tokens: TokenSet | ArrayLike) -> Tokens:
 def _work_folder(work: Recovery) -> Iterator[Path]:
     """Where checkpoints go: one's own folder or a temporary one."""
     if work.folder is not None:
-        with work_in(work.folder, "recovery", work.request) as place:
+        with work_in(work.folder, "recovery", work.request, work.keep) as place:
             yield place
     else:
         with tempfile.TemporaryDirectory(prefix="resprout-") as temporary:

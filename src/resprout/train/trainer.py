@@ -84,7 +84,8 @@ def train(
         window: T, tokens predicted per window.
         options: steps, batch, schedule.
         seed: of the order of the data (and of dropout).
-        work_folder: where checkpoints go; an unfinished run there is continued.
+        work_folder: where checkpoints go; an unfinished run there is continued. At the end it is
+            removed, unless `running.keep_work` leaves that to who writes the result.
         device: where to train.
         masks: parameter name -> boolean tensor, True = kept; the rest stays zero to the bit. Or
             masks that grow (`GradualMasks`).

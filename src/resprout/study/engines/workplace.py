@@ -20,6 +20,7 @@ from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 from resprout.study.store import Store, failed_measures
 from resprout.study.subjects import Subjects
+from resprout.train.work_folder import remove_work
 
 Notice = Callable[[str], None]
 
@@ -110,6 +111,7 @@ class Workplace:
         if errand.engine is not None:
             record["environment"]["engine"] = errand.engine
         self.store.write(record)
+        remove_work(self.subjects.work_of(point.id))
         return failed_measures(record)
 
     def _subject(self, point: Point) -> Grown:
@@ -128,14 +130,24 @@ class Workplace:
         return self._held[1]
 
     def _loaded(self, point: Point) -> Grown:
+        """The subject that the point was planned with: its record is filed under that.
+
+        Raises:
+            ValueError: its files are others by now, or on this machine.
+        """
+        planned = point.identity["subject"]
+        weights = planned.get("weights")  # of one that is cut as it is loaded; others have a recipe
         elsewhere = self.errand.engine is not None
-        own = self.subjects.recipe(point.subject, point.seed) if elsewhere else None
-        if elsewhere and own != point.identity["subject"]:
+        own = planned
+        if elsewhere or weights is None:
+            own = self.subjects.recipe(point.subject, point.seed)
+        found = self.subjects.get(point.subject, point.seed) if own == planned else None
+        if found is None or (weights is not None and found.digest != weights):
             raise ValueError(
                 f"subject {point.subject.name!r}: its files here are not those that the run was "
-                "started with; allowed are the same on every machine"
+                "started with; allowed are the same on every machine, unchanged until it ends"
             )
-        return self.subjects.get(point.subject, point.seed)
+        return found
 
     def _task_plan(self) -> TaskPlan | None:
         if not self._tasks_read:

@@ -36,7 +36,7 @@ def _texts(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     first = measures.get("text") or {}
     if "samples" in first:
         yield f"{first['temperature']:g}", first
-    for temperature, text in measures.get("text_at", {}).items():
+    for temperature, text in (measures.get("text_at") or {}).items():
         if "samples" in text:
             yield temperature, text
 

@@ -17,6 +17,7 @@ from resprout.pruning.api import prune, windows_for
 from resprout.pruning.cut import Cut
 from resprout.pruning.options import read_options
 from resprout.pruning.request import read_request
+from resprout.refusals import check_seed
 from resprout.train.checkpoints import (
     WEIGHTS,
     last_complete,
@@ -95,6 +96,7 @@ def prune_and_recover(
         TypeError: `recovery` holds what `recover` has not, or `prune_options` what `prune` has not.
     """
     check_growth(schedule, cycles, steps)
+    check_seed(seed)
     if cycles > 1 and work_folder is not None and process_count() > 1:
         raise ValueError(f"work_folder: got one for {cycles} cycles, allowed in one process only")
     grows = cycles > 1 or schedule != "one-shot"

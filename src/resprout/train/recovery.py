@@ -113,7 +113,7 @@ def recover(
             work.ids,
             work.window,
             work.options,
-            seed,
+            int(seed),
             folder,
             model.device,
             masks=work.masks,
@@ -266,6 +266,11 @@ def _token_ids(tokens: TokenSet | ArrayLike) -> Tokens:
     """The training ids of whatever form the tokens came in."""
     if isinstance(tokens, TokenSet):
         return tokens.train.tokens
+    if isinstance(tokens, torch.Tensor):
+        if tokens.is_meta or tokens.layout != torch.strided:
+            raise ValueError("tokens: got a meta or sparse tensor, allowed are ids in memory")
+        tokens = tokens.detach().cpu()
+        tokens = tokens.float() if tokens.is_floating_point() else tokens  # NumPy has no bf16
     ids = np.asarray(tokens)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or ids.size < 2 or ids.min() < 0:
         raise ValueError(

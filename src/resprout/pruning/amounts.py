@@ -11,6 +11,8 @@ from resprout.refusals import is_number, shown
 Kind = Literal["head", "glu_neuron", "mlp_neuron", "branch", "neuron", "layer"]
 _PLURALS = {"glu_neuron": "GLU neurons", "mlp_neuron": "MLP neurons", "branch": "branches"}
 
+HIGHEST_RATE = 1e6  # per cent: ten thousand neurons for each of the model's width
+
 
 def plural(unit: str) -> str:
     """How several units are called in a sentence: `heads`, `GLU neurons`, `branches`."""
@@ -42,9 +44,10 @@ def check_rate(rate: float) -> None:
     Raises:
         ValueError: it is no positive number.
     """
-    if not is_number(rate) or not rate > 0:
+    if not is_number(rate) or not 0 < rate <= HIGHEST_RATE:
         raise ValueError(
-            f"expansion_rate: got {shown(rate)}, allowed is a number above 0, in per cent"
+            f"expansion_rate: got {shown(rate)}, allowed is a number above 0 and up to "
+            f"{HIGHEST_RATE:g}, in per cent"
         )
 
 

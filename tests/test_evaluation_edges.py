@@ -20,7 +20,6 @@ from resprout.hints import first_line
 from resprout.measure import precision
 from resprout.measure.held_out_loss import LossOptions, measure_loss
 from resprout.measure.speed import SpeedOptions
-from resprout.measure.tasks import kept
 from resprout.measure.tasks.paired import compare_items
 from resprout.measure.text import FIVE, TextOptions
 from resprout.models.identity import weights_identity
@@ -28,6 +27,7 @@ from resprout.models.sizes import build, configuration
 from resprout.study.evaluation_results import Results
 from resprout.study.run import run_study
 from resprout.study.spec import read_spec
+from task_records import keep_task
 
 SPEED = ("--measures", "speed", "--new-tokens", "2", "--batches", "1", "--prompt-tokens", "3",
          "--repeats", "1", "--warmup", "1", "--device", "cpu")  # fmt: skip
@@ -220,15 +220,7 @@ def test_evaluate_leaves_everything_as_it_was(whole, rows, capsys):
 
 def test_words_of_paired_tasks(tmp_path):
     def task(folder, headline, values):
-        record = {"task": "one", "identity": {}, "headline": headline,
-                  "metrics": {headline: {"higher_is_better": True}}}  # fmt: skip
-        name = headline.partition(",")[0]
-        found = [
-            {"task": "one", "doc_id": i, "doc_hash": f"{i}", "filter": "none",
-             "metrics": {name: value}}
-            for i, value in enumerate(values)
-        ]  # fmt: skip
-        kept.keep(folder, record, found)
+        keep_task(folder, "one", headline, values)
         return folder
 
     same = [task(tmp_path / name, "acc,none", [1.0, 0.0]) for name in "ab"]

@@ -10,7 +10,8 @@ import pytest
 from resprout.cli import main
 from resprout.data import splitting
 from resprout.data.writer import HEADER_BYTES, SPLITS, Counts, Writer
-from resprout.files import note_digests, read_json, sealed, write_json
+from resprout.files import note_digests, read_json, write_json
+from resprout.seals import sealed
 from resprout.train import pretraining
 from resprout.train.checkpoints import COMPLETE, last_complete
 from resprout.train.plan import make_plan

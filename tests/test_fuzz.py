@@ -11,7 +11,7 @@ import torch
 import resprout
 from report_records import two, write_run
 from resprout.data.tokens import TokenSet
-from resprout.files import SEAL, read_json
+from resprout.files import read_json
 from resprout.models.sizes import build, configuration
 from resprout.models.sparse import SPARSE, read_places, read_sparse, write_sparse
 from resprout.pruning.cut import Cut
@@ -20,6 +20,7 @@ from resprout.report.records import read_run
 from resprout.report.runs import run_states
 from resprout.report.tables import rows
 from resprout.report.training import HISTORY, read_training
+from resprout.seals import SEAL
 
 TRIES = 120
 WRONG = (

@@ -10,12 +10,14 @@ import torch
 import resprout
 from report_records import make_record, write_run
 from resprout.cli.app import main
-from resprout.files import SEAL, TEMPORARY, sealed
+from resprout.files import TEMPORARY
 from resprout.measure.tasks import kept
 from resprout.models.sizes import build, configuration
 from resprout.report.records import read_run
+from resprout.seals import SEAL, sealed
 from resprout.study import measuring
 from resprout.study.evaluation_folder import EvaluationFolder
+from task_records import keep_task
 
 FIGURE = {"value": 7.25, "unit": "nats per token", "items": 3, "protocol": "p", "seconds": 0.5,
           "ci95": [7.0, 7.5], "reason": None}  # fmt: skip
@@ -33,15 +35,6 @@ LOSS = {
         "window_nats": [29.5, 28.0, 15.0],
     },
 }
-RECORD = {
-    "task": "t", "headline": "acc", "chance": 0.5, "protocol": "p", "lm_eval": "0.4.13",
-    "metrics": {"acc": {"value": 0.5, "stderr": 0.1, "items": 2, "unit": "share",
-                        "ci95": [0.1, 0.9], "interval": "Wilson", "reason": None,
-                        "higher_is_better": True}},
-    "shots": {"t": 0}, "versions": {"t": 1.0}, "configs": {"t": {2: "a", 10: "b"}},
-    "started": "2026", "ended": "2026", "seconds": 1.0, "limit": None, "batch_size": 1,
-    "seeds": {}, "max_length": 64, "max_gen_toks": {}, "data": "Hub", "identity": {"model": "m"},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +141,7 @@ def test_what_a_killed_run_left_is_cleared_under_the_lock(tmp_path):
 
 
 def keep(folder, **changes):
-    rows = [{"task": "t", "doc_id": i, "doc_hash": f"h{i}", "filter": "none",
-             "metrics": {"acc": i}} for i in (0, 1)]  # fmt: skip
-    return kept.keep(folder, RECORD | changes, rows)
+    return keep_task(folder, "t", "acc", [0, 1], **changes)
 
 
 def test_a_task_is_read_as_it_was_kept(tmp_path):
@@ -211,7 +202,7 @@ def test_something_else_under_a_tasks_name(tmp_path, values):
 def test_items_of_other_options_are_not_taken_for_those_of_a_measure(tmp_path):
     """A run of other options, killed before its `tasks.json`, leaves its items in their place."""
     summaries = {"t": keep(tmp_path)}
-    kept.keep(tmp_path, RECORD | {"limit": 1}, [])
+    keep_task(tmp_path, "t", "acc", [], limit=1)
     assert not kept.all_there(tmp_path, summaries)
     assert not kept.all_there(tmp_path / "gone", summaries)
 

@@ -30,6 +30,13 @@ def run(file, out):
     return run_study(read_spec(file), out, CPU, lines.append), lines
 
 
+def put(values, path, value):
+    """One value of a nested study file."""
+    for key in path[:-1]:
+        values = values[key]
+    values[path[-1]] = value
+
+
 def without_clocks(record):
     """A record's figures, without what differs from run to run."""
     kept = {k: v for k, v in record.items() if k not in ("stages", "environment")}
@@ -294,10 +301,7 @@ def test_a_subject_that_cannot_be_grown_is_tried_once(
 def test_what_only_the_tokens_tell_is_refused_before_training(
     small_study, write_study, tmp_path, path, value, message
 ):
-    part = small_study
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
+    put(small_study, path, value)
     with pytest.raises(ValueError, match=message):
         run(write_study(small_study), tmp_path / "run")
     assert not (tmp_path / "run" / "subjects").exists()
@@ -324,10 +328,7 @@ def test_text_that_cannot_be_used_leaves_nothing(
         value = {"name": value, "model": str(tmp_path / value)}
     elif path[-1] == "source":
         value = str(tmp_path / value)
-    part = small_study
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
+    put(small_study, path, value)
     with pytest.raises(ValueError, match=message):
         run(write_study(small_study), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -13,19 +13,17 @@ from resprout.data import tokenizer as bpe
 from resprout.data.tokens import TokenSet
 from resprout.files import (
     DIGESTS,
-    SEAL,
     WriteError,
     check_digests,
     first_damage,
     is_unwritable,
     new_file,
     new_folder,
-    seal_holds,
-    sealed,
     writing,
 )
 from resprout.hub import hub_reason
 from resprout.models.sizes import build, configuration
+from resprout.seals import SEAL, seal_holds, sealed
 
 
 def flip(path, at=0.5):

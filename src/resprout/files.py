@@ -24,8 +24,6 @@ from resprout.write_errors import writing as writing
 
 # Beside the files of a model folder of our making: what they were when they were written.
 DIGESTS = "digests.json"
-# In a JSON file of ours: the sha256 of the rest of it.
-SEAL = "content_sha256"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -130,22 +128,6 @@ def check_digests(folder: Path, option: str, among: Collection[str] | None = Non
             f"{option}: {str(folder / damaged)!r} is damaged, it is not as it was written; allowed "
             f"is a whole one (if you changed it yourself, remove {DIGESTS} beside it)"
         )
-
-
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a digest of themselves, by which a change in the file is noticed."""
-    return {**values, SEAL: _seal(values)}
-
-
-def seal_holds(values: Any) -> bool:
-    """Whether what was read is what was sealed; what has no seal (older files) passes."""
-    return not isinstance(values, dict) or values.get(SEAL, found := _seal(values)) == found
-
-
-def _seal(values: dict[str, Any]) -> str:
-    plain = {name: value for name, value in values.items() if name != SEAL}
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def set_aside(path: Path) -> Path:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from resprout.files import SEAL, read_json, seal_holds
 from resprout.record_parts import Agency, CutMap, Measures, Shape
+from resprout.seals import read_sealed
 
 # A name of a file in `points/`: no separator, so no path that leaves the folder.
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -145,16 +145,11 @@ def read_checked(path: Path, shape: type[BaseModel]) -> Any:
     Raises:
         ValueError: one line that names the file and what is wrong with it.
     """
+    values = read_sealed(path)
     try:
-        values = read_json(path)
         shape.model_validate(values)
-        if not seal_holds(values):
-            raise ValueError(f"{path}: damaged, it is not as it was written (sha256)")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise ValueError(f"{path}: {where}: {first['msg']}") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    values.pop(SEAL, None)  # it is the file's, not what the file says
     return values

@@ -43,13 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        return _compare(_parse(given), given)
+        return _compare(parse_flags(given), given)
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: error: {in_one_line(error)}", file=sys.stderr)
         return 2
 
 
-def _parse(given: list[str]) -> Namespace:
+def parse_flags(given: list[str]) -> Namespace:
+    """The flags' values, of those that were not given the defaults.
+
+    Raises:
+        ValueError: an unknown flag, or a value that is never allowed.
+    """
     made = Parser(prog=f"python -m {PROGRAM}", description=_TOLD, allow_abbrev=False)
     for flag, (default, told) in _FLAGS.items():
         shown = f"{told} ({default})" if default is not None else told

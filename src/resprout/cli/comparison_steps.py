@@ -13,7 +13,7 @@ import typer.main
 
 from resprout.cli import app
 from resprout.cli.app import check_here
-from resprout.cli.biogpt_comparison import PROTOCOLS, _parse
+from resprout.cli.biogpt_comparison import PROTOCOLS, parse_flags
 from resprout.cli.mistakes import in_one_line, misused
 
 PROGRAM = "run_comparison.sh"
@@ -99,37 +99,22 @@ def _check_comparing(words: list[str], final: Path) -> None:
         words: its flags.
         final: the control's folder, once it is trained.
     """
-    from resprout.files import unwritable
-    from resprout.models.by_name import check_device
     from resprout.models.names import check_subject
-    from resprout.study.published_request import PYTHIA_STEPS, Request, under_flag
+    from resprout.study.published_request import Request, check_flags, under_flag
 
-    found = _parse(words)
+    found = parse_flags(words)
     request = Request(
         data_dir=Path(found.data_dir),
         biogpt_ckpt=Path(found.biogpt_ckpt),
         pythia=found.pythia,
         pythia_step=found.pythia_step,
+        device=found.device,
         output_dir=Path(found.output_dir),
         protocols=PROTOCOLS[found.protocol],
     )
-    if (blocked := unwritable(request.output_dir)) is not None:
-        raise ValueError(
-            f"output_dir: {str(blocked)!r} cannot be written; allowed is a folder that can"
-        )
-    check_device(found.device)
-    _check_device(found.device)
     own = found.pythia == str(final)
-    if found.pythia_step is not None and (own or request.control[1] is None):
-        raise ValueError(
-            f"pythia_step: got {found.pythia_step} with the folder {found.pythia!r}, allowed only "
-            "with a model of the Hub"
-        )
-    if found.pythia_step is not None and found.pythia_step not in PYTHIA_STEPS:
-        raise ValueError(
-            f"pythia_step: got {found.pythia_step}, allowed are 0, 1, 2, 4, ... 512 and 1000, "
-            "2000, ... 143000"
-        )
+    check_flags(request, own_control=own)
+    _check_device(found.device)
     if not own:
         under_flag("pythia", lambda: check_subject(*request.control))
 

@@ -31,7 +31,8 @@ from resprout.data.writer import (
     Writer,
     output_errors,
 )
-from resprout.files import sealed, write_json
+from resprout.files import write_json
+from resprout.seals import sealed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

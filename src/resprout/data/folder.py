@@ -16,7 +16,8 @@ from resprout.data.writer import (
     index_header,
     output_errors,
 )
-from resprout.files import TEMPORARY, only_one, read_json, seal_holds, unwritable, write_text
+from resprout.files import TEMPORARY, only_one, read_json, unwritable, write_text
+from resprout.seals import seal_holds
 
 MANIFEST = "manifest.json"
 WORK = "unfinished"

@@ -12,7 +12,8 @@ from resprout.data.folder import FORMAT, TOKENIZER_FILES
 from resprout.data.pieces import Source
 from resprout.data.request import Request
 from resprout.data.writer import SPLITS, Writer
-from resprout.files import file_sha256, sealed
+from resprout.files import file_sha256
+from resprout.seals import sealed
 
 if TYPE_CHECKING:
     from resprout.data.engine import State, Words

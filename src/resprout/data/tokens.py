@@ -20,7 +20,8 @@ from resprout.data.folder import MANIFEST as MANIFEST
 from resprout.data.folder import TOKENIZER_FILES
 from resprout.data.windows import unigram_entropy
 from resprout.data.writer import HEADER_BYTES, ROW_BYTES, SPLITS
-from resprout.files import SEAL, file_sha256, read_json, seal_holds
+from resprout.files import file_sha256, read_json
+from resprout.seals import SEAL, seal_holds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

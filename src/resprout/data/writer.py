@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resprout.data.encoder import Batch, Ids
-from resprout.files import sealed, write_json
+from resprout.files import write_json
+from resprout.seals import sealed
 
 SPLITS = ("train", "val")
 PROGRESS = "progress.json"

@@ -94,8 +94,9 @@ def _other_windows(a: Curve, b: Curve) -> bool:
 
 def compare(a: Curve, b: Curve) -> Comparison:
     """Compare two curves, by a paired bootstrap where both read the same windows."""
-    paired = a.tokens == b.tokens and a.seeds == b.seeds  # then their windows are the same
     same_tokens = a.tokens == b.tokens
+    same_windows = same_tokens and a.windows == b.windows and np.array_equal(a.sizes, b.sizes)
+    paired = same_windows and a.seeds == b.seeds
     weights_a = a.weights(seed=0)
     weights_b = weights_a if paired else b.weights(seed=1)
     x, y = _losses(a, weights_a, same_tokens), _losses(b, weights_b, same_tokens)

@@ -121,6 +121,7 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve:
         if amount not in whole or seed not in seeds
     )
     table = [series.records(amount, seeds) for amount in whole]
+    _check_windows(table)
     loss = table[0][0]["measures"]["loss"]
     contexts = {r["parameters"].get("flops_context_tokens") for row in table for r in row}
     context = contexts.pop() if len(contexts) == 1 else None
@@ -141,8 +142,8 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve:
         non_embedding=_sizes(table, "non_embedding"),
         flops=None if context is None else _sizes(table, "effective_flops_per_token"),
         flops_context_tokens=context,
-        nats=_window_nats(table, "loss"),
-        before=_window_nats(table, "loss_before_recovery") if measured_before else None,
+        nats=_drawn_nats(table, "loss"),
+        before=_drawn_nats(table, "loss_before_recovery") if measured_before else None,
         sizes=drawn_tokens(loss),
         windows=tuple(loss["window_tokens"]),
         tokens=table[0][0]["digests"]["tokens"],
@@ -153,7 +154,7 @@ def _curve(series: Series, several: dict[str, bool]) -> Curve:
     )
 
 
-def _window_nats(table: list[list[Record]], measure: str) -> Floats:
+def _check_windows(table: list[list[Record]]) -> None:
     first = table[0][0]["measures"]["loss"]["window_tokens"]
     for record in (record for row in table for record in row):
         if record["measures"]["loss"]["window_tokens"] != first:
@@ -161,6 +162,10 @@ def _window_nats(table: list[list[Record]], measure: str) -> Floats:
                 f"run: point {record.get('id')} was measured in other windows than the first of "
                 "its curve; allowed are points of one study"
             )
+
+
+def _drawn_nats(table: list[list[Record]], measure: str) -> Floats:
+    """(L, S, W) summed loss of what intervals draw, of a loss measure."""
     found = [[(r["measures"]["loss"], r["measures"][measure]) for r in row] for row in table]
     return np.array([[drawn(loss, this) for loss, this in row] for row in found])
 

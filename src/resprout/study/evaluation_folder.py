@@ -20,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from resprout.files import TEMPORARY, only_one, sealed, set_aside, unwritable, write_json
+from resprout.files import TEMPORARY, only_one, set_aside, unwritable, write_json
 from resprout.record import read_checked
+from resprout.record_parts import FigureShape, Shape
+from resprout.seals import sealed
 
 EVALUATION = "evaluation.json"
 FORMAT = 1
@@ -32,25 +34,15 @@ TASKS = "tasks"  # the measure, and the folder of its parts
 Notice = Callable[[str], None]
 
 
-class _Shape(BaseModel):
-    """Strict, finite, and with room for what later versions add."""
+class _Figure(FigureShape):
+    """A figure with all that `measure.figure` tells of it."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-class _Figure(_Shape):
-    """A figure (`measure.figure`)."""
-
-    value: float | None
-    unit: str
     items: float
     protocol: str
     seconds: float
-    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] | None
-    reason: str | None
 
 
-class _Measured(_Shape):
+class _Measured(Shape):
     """What every measure finds."""
 
     figures: dict[str, _Figure]
@@ -83,7 +75,7 @@ class _Text(_Measured):
 _Found = TypeVar("_Found", bound=_Measured)
 
 
-class _Kept(_Shape, Generic[_Found]):
+class _Kept(Shape, Generic[_Found]):
     """`MEASURE.json`: one measure of one model, or why it failed."""
 
     identity: dict[str, Any]

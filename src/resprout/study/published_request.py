@@ -79,25 +79,38 @@ def check_request(request: Request) -> None:
             raise ValueError(
                 f"{flag}: {str(path)!r} is a run of training; allowed is its model: {str(inside)!r}"
             )
-    if request.control[1] is None and request.pythia_step is not None:
+    check_flags(request)
+    # Digests are compared later, when the tokens are read.
+    under_flag("data_dir", lambda: TokenSet.open(request.data_dir, checked=True))
+    _check_biogpt(str(request.biogpt_ckpt))
+    _check_control(request)
+
+
+def check_flags(request: Request, own_control: bool = False) -> None:
+    """Refuse what the flags alone tell, whether or not the data and the models are made yet.
+
+    Args:
+        request: to look at.
+        own_control: the control is a folder, though it may not be there yet.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    step = request.pythia_step
+    if step is not None and (own_control or request.control[1] is None):
         raise ValueError(
-            f"pythia_step: got {request.pythia_step} with the folder {request.pythia!r}, allowed "
-            "only with a model of the Hub"
+            f"pythia_step: got {step} with the folder {request.pythia!r}, allowed only with a "
+            "model of the Hub"
         )
-    if request.pythia_step is not None and request.pythia_step not in PYTHIA_STEPS:
+    if step is not None and step not in PYTHIA_STEPS:
         raise ValueError(
-            f"pythia_step: got {request.pythia_step}, allowed are 0, 1, 2, 4, ... 512 and 1000, "
-            "2000, ... 143000"
+            f"pythia_step: got {step}, allowed are 0, 1, 2, 4, ... 512 and 1000, 2000, ... 143000"
         )
     if (blocked := unwritable(request.output_dir)) is not None:
         raise ValueError(
             f"output_dir: {str(blocked)!r} cannot be written; allowed is a folder that can"
         )
     check_device(request.device)
-    # Digests are compared later, when the tokens are read.
-    under_flag("data_dir", lambda: TokenSet.open(request.data_dir, checked=True))
-    _check_biogpt(str(request.biogpt_ckpt))
-    _check_control(request)
 
 
 def _check_biogpt(path: str) -> None:

@@ -17,12 +17,12 @@ from resprout.files import (
     TEMPORARY,
     first_damage,
     only_one,
-    sealed,
     set_aside,
     write_json,
     write_text,
 )
 from resprout.record import Record, StudyFile, read_checked
+from resprout.seals import sealed
 from resprout.study.points import Point
 from resprout.study.spec import StudySpec
 

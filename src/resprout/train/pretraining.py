@@ -9,12 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from resprout.files import WriteError, new_folder, sealed, write_json, writing
+from resprout.files import WriteError, new_folder, write_json, writing
 from resprout.measure.stage import stage
 from resprout.models.biogpt import BioGPTForCausalLM
 from resprout.models.biogpt.published import write_published
 from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
+from resprout.seals import sealed
 from resprout.train.callbacks import AfterValidation, Lines, SaveByTime
 from resprout.train.options import TrainingOptions
 from resprout.train.plan import Plan, make_plan

@@ -13,17 +13,14 @@ from typing import Any
 
 from resprout.files import (
     DIGESTS,
-    SEAL,
     TEMPORARY,
     first_damage,
     only_one,
-    read_json,
-    seal_holds,
-    sealed,
     set_aside,
     unwritable,
     write_json,
 )
+from resprout.seals import read_sealed, sealed
 from resprout.train.processes import is_first_process
 
 RECIPE = "run.json"
@@ -103,7 +100,7 @@ class RunFolder:
             yield
 
     def _recipe(self) -> dict[str, Any]:
-        found = _read_sealed(self.path / RECIPE)
+        found = _read_own(self.path / RECIPE)
         if found is None:
             raise ValueError(
                 f"out_dir: {str(self.path / RECIPE)!r} is damaged, so that nobody knows which run "
@@ -122,7 +119,7 @@ class RunFolder:
             notice: told of what is set aside.
         """
         note = self.checkpoints / RECIPE
-        found = _read_sealed(note)
+        found = _read_own(note)
         if found is not None:
             told = first_difference(recipe, found)
             if told is None:
@@ -144,7 +141,7 @@ class RunFolder:
             notice: told of that.
         """
         path = self.path / HISTORY
-        found = _read_sealed(path)
+        found = _read_own(path)
         if found is None or "finished" not in found:
             if path.is_file() and self.final.is_dir():
                 self._set_aside(path, path, notice)
@@ -202,16 +199,13 @@ def first_difference(new: Any, old: Any, name: str = "") -> str | None:
     return None if new == old else f"{name}: got {new!r}, but it is {old!r}"
 
 
-def _read_sealed(path: Path) -> dict[str, Any] | None:
+def _read_own(path: Path) -> dict[str, Any] | None:
     """What a JSON file of ours says; None where there is none, or it is not as it was written."""
     try:
-        found = read_json(path)
-    except (OSError, ValueError):
+        found = read_sealed(path)
+    except ValueError:
         return None
-    if not isinstance(found, dict) or not seal_holds(found):
-        return None
-    found.pop(SEAL, None)
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def _remove(path: Path) -> None:

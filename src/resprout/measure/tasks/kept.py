@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from resprout.files import (
-    SEAL,
     file_sha256,
     new_file,
     read_json,
-    seal_holds,
-    sealed,
     set_aside,
     write_json,
 )
 from resprout.measure.tasks.scores import Count, Score, count, is_perplexity
+from resprout.seals import read_sealed, sealed
 
 FORMAT = 1
 _SAMPLES = ".samples.jsonl"
@@ -94,9 +92,7 @@ def _read_whole(path: Path, task: str) -> dict[str, Any]:
         ValueError: one line that names the file and what is wrong with it.
     """
     try:
-        record = read_json(path)
-        if not seal_holds(record):
-            raise ValueError(f"{path}: damaged, it is not as it was written (sha256)")
+        record = read_sealed(path)
         if not _is_finished(record, task):
             raise ValueError(f"{path}: not a finished task {task!r}")
         samples = path.with_name(path.stem + _SAMPLES)
@@ -105,12 +101,11 @@ def _read_whole(path: Path, task: str) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
     assert isinstance(record, dict)
-    record.pop(SEAL, None)  # it is the file's, not the task's
     return record
 
 
 def _is_finished(record: Any, task: str) -> bool:
-    """Whether a record is of that task, with what its readers need; a seal vouches for the rest."""
+    """Whether a record is of that task, with what its readers need."""
     if not isinstance(record, dict) or "samples" not in record:
         return False
     if record.get("format") != FORMAT or record.get("task") != task:
@@ -118,9 +113,8 @@ def _is_finished(record: Any, task: str) -> bool:
     metrics = record.get("metrics")
     if not isinstance(metrics, dict) or record.get("headline") not in list(metrics):
         return False
-    return SEAL in record or (
-        record.keys() >= _NEEDED
-        and all(isinstance(m, dict) and m.keys() >= _NEEDED_OF_METRIC for m in metrics.values())
+    return record.keys() >= _NEEDED and all(
+        isinstance(m, dict) and m.keys() >= _NEEDED_OF_METRIC for m in metrics.values()
     )
 
 

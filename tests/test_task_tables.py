@@ -10,6 +10,7 @@ import pytest
 
 from resprout.measure.tasks import kept, levels, scores, tables
 from resprout.measure.tasks.levels import Level, best_level, paired_p
+from task_records import keep_task
 
 # Scores
 
@@ -271,17 +272,7 @@ def test_a_tolerance_below_zero_is_refused():
 
 
 def keep(folder, values, metric="acc", task="t"):
-    rows = [
-        {
-            "task": task,
-            "doc_id": number,
-            "doc_hash": f"hash{number}",
-            "filter": "none",
-            "metrics": {metric: value},
-        }
-        for number, value in enumerate(values)
-    ]
-    kept.keep(folder, record(task, 0.5, metric=metric), rows)
+    keep_task(folder, task, metric, values)
     return Level(folder.name, 10, None, kept.finished(folder), folder=folder)
 
 
@@ -290,7 +281,7 @@ def test_right_and_wrong_answers_are_compared_by_mcnemar(tmp_path):
     second = keep(tmp_path / "b", [0, 0, 0, 0, 0, 0, 1, 1])
     # Of 7 items on which they differ, 6 are one's: binomial, two-sided.
     assert paired_p(first, second, "t") == pytest.approx(scipy_stats.binomtest(6, 7).pvalue)
-    assert kept.item_scores(tmp_path / "a", "t")["t/6/hash6"] == 0
+    assert kept.item_scores(tmp_path / "a", "t")["t/6/h6"] == 0
 
 
 def test_other_scores_are_compared_by_sign_flips(tmp_path):
@@ -298,7 +289,7 @@ def test_other_scores_are_compared_by_sign_flips(tmp_path):
     first = keep(tmp_path / "a", nats, "word_perplexity")
     second = keep(tmp_path / "b", [[n - 1, w] for n, w in nats], "word_perplexity")
     assert paired_p(first, second, "t") == 2 / 8  # all of one sign: 2 of the 2^3 patterns
-    assert kept.item_scores(tmp_path / "a", "t")["t/2/hash2"] == 5.0
+    assert kept.item_scores(tmp_path / "a", "t")["t/2/h2"] == 5.0
 
 
 def test_other_items_are_not_compared(tmp_path):

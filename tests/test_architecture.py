@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "resprout"
 
-# What each room may import; `files` (writing whole files), `hints` and `refusals` (words for users)
-# are everybody's, `record` (the shape of a run's files) that of who writes and who reads them.
+# What each room may import; `files` (writing whole files), `seals` (digests in them), `hints` and
+# `refusals` (words for users) are everybody's, `record` and its parts (the shape of a run's files)
+# that of who writes and who reads them.
 ALLOWED = {
     "files": {"write_errors"},
     "write_errors": {"hints"},
@@ -17,16 +18,17 @@ ALLOWED = {
     "hub": {"hints"},
     "lazy": set(),
     "refusals": set(),
-    "record": {"files", "record_parts"},
+    "seals": {"files"},
+    "record": {"seals", "record_parts"},
     "record_parts": set(),
     "models": {"files", "hints", "hub", "refusals"},
-    "data": {"files", "hints", "hub", "refusals"},
+    "data": {"files", "seals", "hints", "hub", "refusals"},
     "pruning": {"files", "hints", "refusals", "models", "data"},
-    "train": {"files", "hints", "refusals", "models", "data", "pruning", "measure"},
-    "measure": {"files", "hints", "lazy", "refusals", "models", "data"},
+    "train": {"files", "seals", "hints", "refusals", "models", "data", "pruning", "measure"},
+    "measure": {"files", "seals", "hints", "lazy", "refusals", "models", "data"},
     "study": {
-        "files", "hints", "hub", "refusals", "record", "models", "data", "pruning", "train",
-        "measure",
+        "files", "seals", "hints", "hub", "refusals", "record", "record_parts", "models", "data",
+        "pruning", "train", "measure",
     },
     "report": {"files", "hints", "refusals", "record", "measure"},
     "registration": {"models"},

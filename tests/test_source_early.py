@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from resprout.data.windows import evaluation_windows
 from resprout.models.biogpt import configuration
 from resprout.study import early, source_early
 from resprout.study.source_early import check_apart, check_text, of_data
@@ -50,6 +51,18 @@ def test_tokens_that_are_there_already_are_not_read_as_text(tokens):
     check_text(str(tokens.path), window=16)
     with pytest.raises(ValueError, match=r"window: got 100000, allowed is less than the training"):
         check_text(str(tokens.path), window=100_000)
+
+
+def test_held_out_text_of_one_window_is_refused(tokens):
+    """There would be no interval: of one window nothing can be drawn but itself."""
+    held_out = len(tokens.val.tokens)
+    assert held_out < len(tokens.train.tokens)
+    for window in range(held_out - 3, held_out + 2):
+        if len(evaluation_windows(held_out, window)) > 1:
+            check_text(str(tokens.path), window=window)
+        else:
+            with pytest.raises(ValueError, match=f"window: got {window}, .* held-out split's "):
+                check_text(str(tokens.path), window=window)
 
 
 def test_what_large_sources_hold_is_not_read(text, monkeypatch):

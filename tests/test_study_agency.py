@@ -17,6 +17,7 @@ from resprout.models import agency
 from resprout.models.device import PRECISIONS, check_precision
 from resprout.models.sizes import build, configuration
 from resprout.report.records import read_run
+from resprout.seals import read_sealed, sealed
 from resprout.study import measuring
 from resprout.study.adaptation import calibration_windows
 from resprout.study.kept_subjects import read_subject
@@ -168,9 +169,9 @@ def test_records_are_checked_when_read(finished, tmp_path, change, message):
     shutil.copytree(finished[1], tmp_path / "run")
     record = next(r for r in finished[2].records if r["subject"] == "agency")
     path = tmp_path / "run" / "points" / f"{record['id']}.json"
-    broken = json.loads(path.read_text())
+    broken = read_sealed(path)
     change(broken)
-    path.write_text(json.dumps(broken))
+    path.write_text(json.dumps(sealed(broken)))
     found = read_run(tmp_path / "run")
     assert found.missing == 1
     assert message in "".join(found.failures.values())

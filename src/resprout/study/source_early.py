@@ -81,15 +81,23 @@ def check_text(source: str, held_out: float | None = None, window: int | None = 
 
 
 def check_tokens(tokens: TokenSet, window: int | None) -> None:
-    """Refuse windows that the training split has not one of.
+    """Refuse windows of which the training split has none, or the held-out split only one.
+
+    Of one held-out window there is no interval, and no comparison with one.
 
     Raises:
-        ValueError: naming both.
+        ValueError: naming the window and the split.
     """
     count = len(tokens.train.tokens)
     if window is not None and count <= window:
         raise ValueError(
             f"window: got {window}, allowed is less than the training split's {count} tokens"
+        )
+    count = len(tokens.val.tokens)
+    if window is not None and count <= window + 1:
+        raise ValueError(
+            f"window: got {window}, which holds all of the held-out split's {count} tokens; "
+            "allowed is less, so that there are several windows and an interval"
         )
 
 

@@ -177,7 +177,8 @@ class StudyTokens:
 
         Raises:
             ValueError: a training split shorter than a window or than what agency is calibrated
-                on, or a prompt that does not fit the context with its continuation, or is empty.
+                on, held-out text of one window, or a prompt that does not fit the context with its
+                continuation, or is empty.
         """
         tokens, window = self.tokens(subject), self.spec.data.window
         try:

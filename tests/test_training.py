@@ -166,6 +166,15 @@ def test_what_training_hangs_on_a_model_is_taken_off(tokens, tmp_path):
     assert not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_configuration_says_of_the_cache_what_it_said_before(tokens, tmp_path, use_cache):
+    """Others who load the saved folder would else be without past keys and values."""
+    model = small()
+    model.config.use_cache = use_cache
+    grow(model, tokens, tmp_path)
+    assert model.config.use_cache is use_cache
+
+
 def test_a_loss_that_is_not_finite_stops(tokens, tmp_path):
     model = small()
     with torch.no_grad():

@@ -221,7 +221,6 @@ def _finished_cycles(
     read_weights(model, found / WEIGHTS)
     cycle = int(found.name.rpartition("-")[2])
     remove_work(place / f"cycle-{cycle}")  # where the kill came before that
-    model.config.use_cache = False  # as the Trainer leaves it, with which it will be saved
     noted = found / _RECOVERIES
     did = read_json(noted) if noted.is_file() else []  # an earlier version noted nothing
     return cycle, Cut.load(found), did

@@ -115,6 +115,8 @@ def train(
     if isinstance(loss_function, GateLoss):
         loss_function.check(sharded)
     arguments = _arguments(options, seed, work_folder, device, running, validation is not None)
+    # The Trainer writes its own into the configuration, which would be saved with the model.
+    arguments.use_cache = bool(getattr(model.config, "use_cache", False))
     per_step = options.batch_windows * options.accumulation * arguments.world_size
     dataset = WindowDataset(tokens, window, options.steps * per_step, seed, options.order)
     callbacks: list[TrainerCallback] = [LogWhenSaving(), KeepCheckpoints(running.keep_checkpoints)]

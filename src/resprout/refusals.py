@@ -156,6 +156,20 @@ def check_model(model: Any, name: str = "model") -> None:
         )
 
 
+def check_language_model(model: Any, name: str = "model") -> None:
+    """As `check_model`, and refuse what gives no logits: a base model, a classifier.
+
+    Raises:
+        ValueError: it is not.
+    """
+    check_model(model, name)
+    if not model.can_generate() and model.get_output_embeddings() is None:
+        raise ValueError(
+            f"{name}: got {type(model).__name__}, which has no head over the vocabulary; allowed "
+            "is what AutoModelForCausalLM or resprout.load gives"
+        )
+
+
 def check_loaded_tokenizer(tokenizer: Any, name: str = "tokenizer") -> None:
     """Refuse what is no tokenizer of transformers; a name of one, most often. None is none.
 

@@ -23,8 +23,8 @@ from resprout.models.tokenizers import check_begin, check_vocabulary
 from resprout.refusals import (
     check_callable,
     check_instance,
+    check_language_model,
     check_loaded_tokenizer,
-    check_model,
     check_path,
     shown,
 )
@@ -80,7 +80,7 @@ def evaluate(
             malformed, a tokenizer that is not the model's, prompts beyond the context.
         FloatingPointError: a loss or logit is not a number.
     """
-    check_model(model)
+    check_language_model(model)
     check_loaded_tokenizer(tokenizer)
     for option, value, kind in (
         ("loss", loss, LossOptions),

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from resprout.refusals import check_model
+from resprout.refusals import check_language_model
 from resprout.train.options import check_distillation
 
 
@@ -31,7 +31,7 @@ class DistillationLoss:
     """
 
     def __init__(self, teacher: PreTrainedModel, temperature: float = 2.0, weight: float = 0.5):
-        check_model(teacher, "teacher")
+        check_language_model(teacher, "teacher")
         check_distillation(temperature, weight)
         self.teacher = teacher.eval()
         self.temperature = float(temperature)

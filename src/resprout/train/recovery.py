@@ -15,7 +15,13 @@ from transformers import PreTrainedModel
 from resprout.data.tokens import Tokens, TokenSet
 from resprout.models.positions import position_limit
 from resprout.pruning.cut import Cut, check_cut
-from resprout.refusals import check_flag, check_model, check_one_of, check_seed, check_whole
+from resprout.refusals import (
+    check_flag,
+    check_language_model,
+    check_one_of,
+    check_seed,
+    check_whole,
+)
 from resprout.train.distillation import DistillationLoss
 from resprout.train.gates import check_gates, learning_gates
 from resprout.train.gradual import GradualCut
@@ -169,7 +175,7 @@ def check_recovery(
     Raises:
         ValueError: as `recover`.
     """
-    check_model(model)
+    check_language_model(model)
     check_cut(cut)
     opened = TokenSet.open(Path(tokens)) if isinstance(tokens, str | Path) else tokens
     ids = _token_ids(opened)

@@ -24,6 +24,7 @@ from resprout.measure.tasks.paired import compare_items
 from resprout.measure.text import FIVE, TextOptions
 from resprout.models.identity import weights_identity
 from resprout.models.sizes import build, configuration
+from resprout.study.evaluation_plan import new_name
 from resprout.study.evaluation_results import Results
 from resprout.study.run import run_study
 from resprout.study.spec import read_spec
@@ -251,12 +252,49 @@ def test_a_narrow_terminal_cuts_nothing_off(whole, text_folder, tmp_path, capsys
     evaluation_table.show(Results(results["models"], {}, {}, []))
     said = capsys.readouterr().out
     assert "…" not in said
-    assert "speed batch1/prompt3/new2" in said and "text/reference_perplexity: " not in said
-    assert "text/reference_nats_per_token: no reference was given" in said
+    assert "speed batch1/prompt3/new2" in said
+    absent = (
+        "text/reference_nats_per_token, text/reference_perplexity: none (no reference was given"
+    )
+    assert absent in said and absent in wide
     for found in results["models"][0]["measures"].values():
         for figure in found["figures"].values():
             if figure["value"] is not None:
                 assert evaluation_table.number(figure["value"]) in said
+
+
+def test_a_measure_without_any_figure_is_one_line():
+    def figure(value, reason=None):
+        return {"value": value, "ci95": None, "unit": "J", "items": 1, "reason": reason}
+
+    measures = {
+        "energy": {
+            "figures": {"a/joules": figure(None, "no counter"), "b": figure(None, "no counter")}
+        },
+        "speed": {"figures": {"a": figure(1.0), "b": figure(None, "one step"), "c": figure(2.0)}},
+        "loss": {"failed": "not a number"},
+    }
+    assert evaluation_table.absent_lines(measures) == [
+        "energy: none (no counter)", "speed/b: none (one step)", "loss: failed (not a number)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        (["gpt2", "pruned/gpt2", "./pruned//gpt2/"], ["gpt2", "pruned-gpt2", "gpt2-2"]),
+        (["a/final", "b/final", "/c/b/final"], ["final", "b-final", "c-b-final"]),
+        (
+            ["EleutherAI/pythia-160m", "../a b", ".hidden", "é"],
+            ["pythia-160m", "a-b", "hidden", "model"],
+        ),
+    ],
+)
+def test_models_are_called_by_what_tells_them_apart(models, names):
+    taken = []
+    for model in models:
+        taken.append(new_name(model, taken))
+    assert taken == names
 
 
 def test_a_study_refuses_what_cannot_be_timed(small_study, write_study, rows, tmp_path):

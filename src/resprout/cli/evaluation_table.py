@@ -21,13 +21,9 @@ def show(results: "Results") -> None:
     for model in results.models:
         cut = f", {model['percentage']:g} % by {model['method']}" if model["method"] else ""
         to.print(f"{model['name']} ({model['model']}{cut})", soft_wrap=True)
-        if to.width >= _WIDE:
-            to.print(_wide(model["measures"]))
-        else:
-            table, absent = _narrow(model["measures"])
-            to.print(table)
-            for line in absent:
-                to.print(line, soft_wrap=True)
+        to.print((_wide if to.width >= _WIDE else _narrow)(model["measures"]))
+        for line in absent_lines(model["measures"]):
+            to.print(line, soft_wrap=True)
         verdicts = model["measures"].get("text", {}).get("verdicts")
         if verdicts is not None:
             to.print(f"its texts: {verdict_words(verdicts)}", soft_wrap=True)
@@ -42,42 +38,53 @@ def show(results: "Results") -> None:
 
 
 def _wide(measures: dict[str, Any]) -> Table:
-    """A row per figure, all that is known of it."""
+    """A row per figure that is there, all that is known of it."""
     table = _empty("figure", "value", "95 % interval", "unit", "items")
     for measure, found in measures.items():
-        if "failed" in found:
-            table.add_row(measure, "failed", "", found["failed"], "")
-            continue
-        for name, figure in found["figures"].items():
-            table.add_row(f"{measure}/{name}", *_cells(figure))
+        for name, figure in _there(found).items():
+            table.add_row(f"{measure}/{name}", *_cells(figure), f"{figure['items']:,}")
     return table
 
 
-def _narrow(measures: dict[str, Any]) -> tuple[Table, list[str]]:
-    """The same for a terminal of usual width: in groups, without items; reasons come as lines."""
+def _narrow(measures: dict[str, Any]) -> Table:
+    """The same for a terminal of usual width: in groups, without items."""
     table = _empty("figure", "value", "95 % interval", "unit")
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     table.columns[-1].min_width = _UNIT
-    absent: dict[str, str] = {}
     group = None
     for measure, found in measures.items():
-        if "failed" in found:
-            table.add_row(measure, "failed", "", "")
-            absent[found["failed"]] = measure
-            continue
-        for name, figure in found["figures"].items():
+        for name, figure in _there(found).items():
             *place, own = name.removesuffix("/ratio").split("/")
             own += "/ratio" if name.endswith("/ratio") else ""
             if len(place) < 2:  # a task and its metric stay together
                 place, own = [], name
             if group != (group := [measure, *place]):
                 table.add_row(f"{measure} {'/'.join(place)}")
-            value, interval, unit, _ = _cells(figure, _WHOLE_NARROW)
+            table.add_row(f"  {own}", *_cells(figure, _WHOLE_NARROW))
+    return table
+
+
+def _there(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a measure that have a value."""
+    figures = found.get("figures", {})
+    return {name: figure for name, figure in figures.items() if figure["value"] is not None}
+
+
+def absent_lines(measures: dict[str, Any]) -> list[str]:
+    """What has no value, a line per reason: `energy: none (REASON)`, or the figures by name."""
+    lines = []
+    for measure, found in measures.items():
+        if "failed" in found:
+            lines.append(f"{measure}: failed ({found['failed']})")
+            continue
+        reasons: dict[str, list[str]] = {}
+        for name, figure in found["figures"].items():
             if figure["value"] is None:
-                absent.setdefault(unit, f"{measure}/{name}")
-                unit = ""
-            table.add_row(f"  {own}", value, interval, unit)
-    return table, [f"{name}: {reason}" for reason, name in absent.items()]
+                reasons.setdefault(figure["reason"], []).append(f"{measure}/{name}")
+        for reason, names in reasons.items():
+            all_of_it = len(names) == len(found["figures"])
+            lines.append(f"{measure if all_of_it else ', '.join(names)}: none ({reason})")
+    return lines
 
 
 def _empty(*headings: str) -> Table:
@@ -88,12 +95,10 @@ def _empty(*headings: str) -> Table:
     return table
 
 
-def _cells(figure: dict[str, Any], whole: float = _WHOLE) -> tuple[str, str, str, str]:
-    if figure["value"] is None:
-        return "none", "", figure["reason"], str(figure["items"])
+def _cells(figure: dict[str, Any], whole: float = _WHOLE) -> tuple[str, str, str]:
     low_high = figure["ci95"]
     interval = "" if low_high is None else " to ".join(number(end, whole) for end in low_high)
-    return number(figure["value"]), interval, figure["unit"], f"{figure['items']:,}"
+    return number(figure["value"]), interval, figure["unit"]
 
 
 def verdict_words(verdicts: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """What an evaluation is to be: what the user asked for, compared with the models, not yet read."""
 
+import itertools
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,12 +131,21 @@ def _subject(
     if (Path(model) / MANIFEST).is_file():
         cut = Cut.load(model)
         percentage, achieved, method = 100 * cut.requested, cut.achieved, cut.method
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).absolute().name).strip(".") or "model"
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}-{number}"
+    name = new_name(model, taken)
     return Subject(name, model, config, tokenizer, round(percentage, 6), method, achieved, None)
+
+
+def new_name(model: str, taken: Collection[str]) -> str:
+    """The last part of a path or Hub id; as many before it as tell it from those that are taken."""
+    normal = os.path.normpath(model)
+    parts = [part for part in Path(normal).parts if part not in (os.sep, os.pardir)]
+    parts = parts or [Path(normal).resolve().name]
+    names = [
+        re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts[-count:])).strip(".-") or "model"
+        for count in range(1, len(parts) + 1)
+    ]
+    numbered = (f"{names[0]}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain(names, numbered) if name not in taken)
 
 
 def _with_text(

@@ -134,7 +134,7 @@ def test_every_measure_of_a_model_and_its_cut(whole, smaller, piqa, text_folder,
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("measure_loss", "run_tasks", "measure_speed", "measure_text",
-                     "measure_energy", "load"):  # fmt: skip
+                     "measure_energy", "load_model"):  # fmt: skip
             patch.setattr(evaluation, name, never)
         code, _, told = run(capsys, *command)
     assert code == 0 and "loss is there already" in told

@@ -180,9 +180,10 @@ def test_convert_refuses_what_exists_and_what_does_not_fit(tmp_path, shared):
     assert (tmp_path / "there.pt").read_text() == "mine"
 
 
-def test_convert_puts_a_tokenizer_beside_the_model(tmp_path, shared):
+def test_convert_puts_a_tokenizer_beside_the_model(tmp_path, shared, caplog):
     source = str(shared / "fixtures" / f"{NAMES[0]}.pt")
     convert(source, tmp_path / "out", tokenizer=str(shared / "models" / "stories260K"))
+    assert caplog.text == ""  # nothing is missing that was not given
     model, tokenizer = resprout.load(tmp_path / "out")
     assert tokenizer is not None
     assert model.config.model_type == "dendritic_biogpt"

@@ -463,14 +463,14 @@ def test_a_subject_that_changed_after_planning_is_not_measured(
 
 
 def test_convert_keeps_what_came_meanwhile(tmp_path, monkeypatch):
-    out, own = tmp_path / "out", convert_module.load
+    out, own = tmp_path / "out", convert_module.load_model
 
     def meanwhile(*arguments, **options):
         out.mkdir()
         (out / "thesis.tex").write_text("years of work")
         return own(*arguments, **options)
 
-    monkeypatch.setattr(convert_module, "load", meanwhile)
+    monkeypatch.setattr(convert_module, "load_model", meanwhile)
     with pytest.raises(OSError, match="Directory not empty"):
         convert("gpt-neox-nano", out)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "thesis.tex"]

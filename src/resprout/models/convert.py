@@ -14,7 +14,7 @@ from resprout.models.convert_asked import check_conversion
 from resprout.models.description import parameter_total
 from resprout.models.names import CHECKPOINT_SUFFIXES, is_published
 from resprout.models.quiet import quiet_transformers
-from resprout.models.subject import load
+from resprout.models.subject import load_model, load_tokenizer
 
 
 def convert(
@@ -40,8 +40,9 @@ def convert(
         except Exception as error:  # many libraries' errors, all meaning that it cannot be had
             raise ValueError(f"tokenizer: got {tokenizer!r} ({first_line(error)})") from error
     with quiet_transformers():
-        model, own = load(source, revision=revision, dtype=torch.float32)
-        found = found or own
+        model = load_model(source, revision=revision, dtype=torch.float32)
+        if found is None:
+            found = load_tokenizer(source, revision)
         _write(model, found, out, source)
     lines = [f"{source} -> {out}: {parameter_total(model):,} parameters, fp32"]
     if is_published(source):

@@ -1,8 +1,6 @@
 """Continuing a prompt: a model, a tokenizer that fits it, and the text as it comes."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from resprout.models.positions import position_limit
 from resprout.models.quiet import quiet_transformers
 from resprout.models.sampling import DEFAULT_MAX_TOKENS, Sampling
 from resprout.models.streaming import PieceStreamer
-from resprout.models.subject import load, load_configuration
+from resprout.models.subject import load_configuration, load_model
 from resprout.models.tokenizers import Notice, check_vocabulary, find_tokenizer
 
 
@@ -65,8 +63,8 @@ class Writer:
         """
         if self._model is not None:
             return self._model
-        with quiet_transformers(), _quiet_about_tokenizers():
-            model, _ = load(self.name, self.revision, self.device, self.dtype)
+        with quiet_transformers():
+            model = load_model(self.name, self.revision, self.device, self.dtype)
         if self._config is None:
             self._config = model.config
             check_vocabulary(self.tokenizer, model.config)
@@ -154,21 +152,6 @@ class Writer:
                 **choice,
             )
         return "".join(pieces)
-
-
-@contextmanager
-def _quiet_about_tokenizers() -> Iterator[None]:
-    """`load` tells where a model has no tokenizer; here one has been found elsewhere."""
-
-    def worth_telling(record: logging.LogRecord) -> bool:
-        return "without a tokenizer" not in record.getMessage()
-
-    logger = logging.getLogger(load.__module__)
-    logger.addFilter(worth_telling)
-    try:
-        yield
-    finally:
-        logger.removeFilter(worth_telling)
 
 
 def ends_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -99,23 +99,34 @@ def load(
         ValueError: no such model, device or dtype; a file that is not what it should be; a model
             that does not fit the GPUs.
     """
+    model = load_model(name_or_path, revision, device, dtype, device_map)
+    name = str(name_or_path)
+    tokenizer = None if name in SIZES else _load_tokenizer(name, revision)
+    return model, tokenizer
+
+
+def load_model(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    device_map: DeviceMap | None = None,
+) -> PreTrainedModel:
+    """As `load`, for who has a tokenizer already."""
     name = str(name_or_path)
     check_revision(revision, name, SIZES)
     if device_map is not None:
         return _spread(name, revision, device, dtype, device_map)
     place = resolve_device(device or "cpu")
     precision = resolve_dtype(dtype)
-    tokenizer: PreTrainedTokenizerBase | None = None
     if name in SIZES:
         logger.warning("%s is a size, not a trained model: its weights are random", name)
         model = _in(build(configuration(name), seed=0), precision)
     elif is_published(name):
         model = _in(read_published(name), precision)
-        tokenizer = _load_tokenizer(tokenizer_home(name), None)
     else:
         model = _whole_from_pretrained(name, revision, precision)
-        tokenizer = _load_tokenizer(name, revision)
-    return model.to(place).eval(), tokenizer
+    return model.to(place).eval()
 
 
 def _spread(
@@ -124,7 +135,7 @@ def _spread(
     device: str | torch.device | None,
     dtype: str | torch.dtype | None,
     device_map: DeviceMap,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+) -> PreTrainedModel:
     check_device_map(device_map, device)
     if name in SIZES or is_published(name) or (Path(name) / SPARSE).is_file():
         raise ValueError(
@@ -133,7 +144,7 @@ def _spread(
         )
     model = _whole_from_pretrained(name, revision, resolve_dtype(dtype), device_map)
     refuse_offloaded(model, name)
-    return model.eval(), _load_tokenizer(name, revision)
+    return model.eval()
 
 
 def _whole_from_pretrained(
@@ -225,7 +236,7 @@ def load_tokenizer(
     home = Path(tokenizer_home(name_or_path))
     if name_or_path in SIZES or (home.is_dir() and not any(home.glob("tokenizer*"))):
         return None
-    return _load_tokenizer(str(home), revision)
+    return _load_tokenizer(name_or_path, revision)
 
 
 def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase | None:
@@ -234,12 +245,14 @@ def _load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase 
     Raises:
         ValueError: it is not to be had.
     """
-    folder = Path(name)
-    if folder.is_dir() and not any(folder.glob("tokenizer*")):
-        logger.warning("%s holds a model without a tokenizer", name)
+    home = Path(tokenizer_home(name))
+    if home.is_dir() and not any(home.glob("tokenizer*")):
+        logger.warning("%s is a model without a tokenizer", name)
         return None
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(home) if home.is_dir() else name, revision=revision
+        )
     except Exception as error:  # many libraries' errors, all meaning that it cannot be had
         raise ValueError(
             f"tokenizer: that of {name!r} is not to be had ({first_line(error)})"

@@ -21,7 +21,7 @@ from resprout.measure.tasks.running import run_tasks
 from resprout.measure.text import Reference, measure_text
 from resprout.models.identity import weights_identity
 from resprout.models.quiet import quiet_transformers
-from resprout.models.subject import load
+from resprout.models.subject import load_model
 from resprout.study.environment import environment
 from resprout.study.evaluation_folder import TASKS
 from resprout.study.evaluation_plan import Notice, Plan, Subject
@@ -118,7 +118,7 @@ class Evaluation:
             asked = self.plan.asked
             self.notice(f"{subject.name}: loading")
             revision = asked.revision_of(subject.model)
-            model, _ = load(subject.model, revision, self.plan.device, asked.dtype)
+            model = load_model(subject.model, revision, self.plan.device, asked.dtype)
             self._loaded[subject.name] = model
         return self._loaded[subject.name]
 

@@ -20,7 +20,7 @@ from resprout.models.memory_plan import BYTES_PER_PARAMETER, plan_memory
 from resprout.models.positions import position_limit
 from resprout.models.shapes import training_configuration
 from resprout.models.sizes import build
-from resprout.models.subject import load, load_configuration, load_tokenizer, tokenizer_home
+from resprout.models.subject import load_configuration, load_model, load_tokenizer, tokenizer_home
 from resprout.train.early import check_block, check_early, check_family, is_new, open_tokens
 from resprout.train.options import TrainingOptions
 from resprout.train.processes import is_first_process, process_count
@@ -129,7 +129,7 @@ class Plan:
     def build(self) -> PreTrainedModel:
         """The model at its start."""
         if self.from_weights:
-            return load(self.request.model, self.request.revision)[0].train()
+            return load_model(self.request.model, self.request.revision).train()
         return build(self.config, self.request.seed)
 
     def meter(self) -> Meter | None:

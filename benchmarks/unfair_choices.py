@@ -5,7 +5,7 @@
     python benchmarks/unfair_choices.py runs/nano-unfair runs/nano-unfair-warming-up
 
 Reads the records of both runs. Each row is the control's loss less BioGPT's, in nats per token
-(above zero: BioGPT is lower), with its 95 % interval over training seeds and held-out windows,
+(above zero: BioGPT is lower), with its 95 % interval over training seeds and held-out documents,
 in pairs; and each seed by itself.
 """
 

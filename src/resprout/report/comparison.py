@@ -30,7 +30,7 @@ class Comparison:
     Attributes:
         first, second: the curves.
         unit: `nat per token`, or `bit per byte` where the tokenizers differ.
-        paired: whether the same windows were compared one by one.
+        paired: whether the same documents were compared one by one.
         at_amounts: amount -> difference there.
         equal_surviving: differences at equal surviving parameters, over the range where both have
             levels, or None (`not_compared` says why; so for the next two).

@@ -1,6 +1,6 @@
 """Weighted sums of readings (a level, a difference, a change of a difference) with their intervals.
 
-Pure maths. What an interval is over depends on what there is: held-out windows where readings have
+Pure maths. What an interval is over depends on what there is: held-out documents where readings have
 them (and seeds, `measure.statistics`), else seeds by Student's t, else, with a single seed or
 seeds that agree exactly, the intervals of the records themselves.
 """
@@ -32,9 +32,10 @@ class Reading:
 
     Attributes:
         value: in the measure's unit, or its logarithm.
-        low, high: 95 % interval within the record (windows, prompts, repeats); None where none is.
-        nats: (W,) summed loss per held-out window, of a loss only.
-        sizes: (W,) tokens per window.
+        low, high: 95 % interval within the record (documents, prompts, repeats); None where none is.
+        nats: (W,) summed loss of each held-out document or, where the record does not tell them
+            apart, window (`measure.drawn`); of a loss only.
+        sizes: (W,) tokens of each.
     """
 
     value: float
@@ -99,7 +100,7 @@ def contrast(terms: Sequence[tuple[float, Sequence[Reading]]]) -> Effect:
 
 
 def loss_matrix(readings: Sequence[Reading]) -> tuple[Floats, Floats]:
-    """Summed nats, (S, W), and tokens per window, (W,), of one level's seeds.
+    """Summed nats, (S, W), and tokens, (W,), of each document (or window) of one level's seeds.
 
     Raises:
         ValueError: seeds whose windows differ.
@@ -121,7 +122,7 @@ def resampled(matrix: Floats, sizes: Floats) -> Floats:
 
 
 def effect_of_resamples(values: Floats, seeds: int) -> Effect:
-    """From (1 + R,) figures over windows (and seeds): p is where the interval's end meets zero."""
+    """From (1 + R,) figures over held-out text (and seeds): p is where the interval's end meets zero."""
     found = from_resamples(values)
     over = "held-out text" if seeds == 1 else "seeds and held-out text"
     return Effect(found.value, found.low, found.high, resampled_p(values), seeds, over)

@@ -1,7 +1,7 @@
 """Weighted sums of readings (a level, a difference, a change of a difference) with their intervals.
 
-Pure maths. What an interval is over depends on what there is: held-out documents where readings have
-them (and seeds, `measure.statistics`), else seeds by Student's t, else, with a single seed or
+Pure maths. What an interval is over depends on what there is: held-out documents where readings
+have them (and seeds, `measure.statistics`), else seeds by Student's t, else, with a single seed or
 seeds that agree exactly, the intervals of the records themselves.
 """
 
@@ -32,7 +32,8 @@ class Reading:
 
     Attributes:
         value: in the measure's unit, or its logarithm.
-        low, high: 95 % interval within the record (documents, prompts, repeats); None where none is.
+        low, high: 95 % interval within the record (documents, prompts, repeats); None: there is
+            none.
         nats: (W,) summed loss of each held-out document or, where the record does not tell them
             apart, window (`measure.drawn`); of a loss only.
         sizes: (W,) tokens of each.
@@ -122,7 +123,7 @@ def resampled(matrix: Floats, sizes: Floats) -> Floats:
 
 
 def effect_of_resamples(values: Floats, seeds: int) -> Effect:
-    """From (1 + R,) figures over held-out text (and seeds): p is where the interval's end meets zero."""
+    """From (1 + R,) figures over what is drawn: p is where the interval's end meets zero."""
     found = from_resamples(values)
     over = "held-out text" if seeds == 1 else "seeds and held-out text"
     return Effect(found.value, found.low, found.high, resampled_p(values), seeds, over)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -250,6 +251,22 @@ def test_charts_show_units_intervals_and_each_subject():
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == ["ada (95 % interval)", "bo (95 % interval)"]
     assert len(axes.containers) == 2  # error bars
+
+
+def test_many_curves_differ_in_their_looks_and_the_legend_names_each():
+    one, _ = curves(two((3.0, 3.1, 3.5), (3.4, 3.6, 4.5)))
+    found = [replace(one, method=f"m{i}", label=f"ada, m{i}") for i in range(16)]
+    looks = charts.styles(found)
+    assert len({(look["colour"], look["dash"]) for look in looks}) == 16
+    assert all(look["colour"] < len(charts.COLOURS) for look in looks)
+    figure, axes = charts.pruning_curve(found)
+    drawn = [bars.lines[0] for bars in axes.containers]
+    assert (
+        len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in drawn}) == 16
+    )
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [curve.label for curve in found]
+    assert "95 % intervals" in legend.get_title().get_text()
 
 
 def test_table_has_a_row_per_record_and_no_invented_figure(run_folder):

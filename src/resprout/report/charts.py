@@ -16,6 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))
 PNG_DPI = 200
+_HALF_A_LINE = 40  # characters
 FEW = 4  # curves that a legend has room for inside of the axes, and their losses before recovery
 
 STYLE: Any = {
@@ -42,7 +43,7 @@ def pruning_curve(curves: list[Curve]) -> tuple[Figure, Axes]:
                       label=f"{curve.label}, before recovery")  # fmt: skip
     axes.set_xlabel("amount cut (% of prunable units, achieved)")
     axes.set_title("Pruning curve")
-    _legend(figure, axes, len(curves))
+    _legend(figure, axes, curves)
     return figure, axes
 
 
@@ -53,7 +54,7 @@ def efficiency_frontier(curves: list[Curve]) -> tuple[Figure, Axes]:
         _draw(axes, curve.surviving / 1e6, curve, _scale(curve, curves), **style)
     axes.set_xlabel("surviving parameters (millions)")
     axes.set_title("Efficiency frontier")
-    _legend(figure, axes, len(curves))
+    _legend(figure, axes, curves)
     return figure, axes
 
 
@@ -64,10 +65,11 @@ def styles(found: Sequence[Curve]) -> list[dict[str, int]]:
     if len(set(whose)) == 1:
         whose, how = how, whose
     colours, dashes = list(dict.fromkeys(whose)), list(dict.fromkeys(how))
-    return [
-        {"colour": colours.index(own), "dash": dashes.index(way)}
-        for own, way in zip(whose, how, strict=True)
-    ]
+    found_styles = []
+    for own, way in zip(whose, how, strict=True):
+        again, colour = divmod(colours.index(own), len(COLOURS))  # a colour again: in other dashes
+        found_styles.append({"colour": colour, "dash": dashes.index(way) + again * len(dashes)})
+    return found_styles
 
 
 def _per_token(curves: Sequence[Curve]) -> bool:
@@ -80,9 +82,9 @@ def _scale(curve: Curve, curves: Sequence[Curve]) -> float:
 
 
 def _axes(curves: Sequence[Curve]) -> tuple[Figure, Axes]:
-    below = (
-        0 if len(curves) <= FEW else 0.2 * -(-len(curves) // 2)
-    )  # inches of a legend in two columns
+    below = 0.0
+    if len(curves) > FEW:  # inches of a legend
+        below = 0.2 * (1 - (-len(curves) // _columns(curves)))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2 + below), layout="constrained")
         axes = figure.add_subplot()
@@ -91,11 +93,26 @@ def _axes(curves: Sequence[Curve]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, axes: Axes, curves: int) -> None:
-    if curves <= FEW:
+def _legend(figure: Figure, axes: Axes, curves: Sequence[Curve]) -> None:
+    if len(curves) <= FEW:
         axes.legend()
-    else:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=3.5)
+        return
+    handles, _ = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        [curve.label for curve in curves],
+        title="bars: 95 % intervals",
+        loc="outside lower center",
+        ncols=_columns(curves),
+        fontsize=8,
+        title_fontsize=8,
+        handlelength=3.5,
+    )
+
+
+def _columns(curves: Sequence[Curve]) -> int:
+    """Of a legend below the axes: two where the labels leave room."""
+    return 2 if max(len(curve.label) for curve in curves) <= _HALF_A_LINE else 1
 
 
 def _draw(axes: Axes, x: np.ndarray, curve: Curve, scale: float, colour: int, dash: int) -> None:

@@ -239,9 +239,10 @@ def test_killed_in_adaptation_it_continues(finished, tmp_path):
     seen, end = False, time.monotonic() + 300  # a busy machine is no failure
     while not seen and process.poll() is None and time.monotonic() < end:
         # The third subject folder is the agency one; its work begins when two are there, and theirs
-        # stays for a moment after they are.
+        # stays for a moment after they are, and then under a hidden name.
         written = {path.name for path in (out / "subjects").glob("[0-9a-f]*")}
-        working = {path.parent.name for path in (out / "work").glob("*/checkpoint-*")}
+        whole = (out / "work").glob("[0-9a-f]*/checkpoint-*/complete.json")
+        working = {path.parents[1].name for path in whole}
         seen = len(written) == 2 and bool(working - written)
         time.sleep(0.005)
     assert seen

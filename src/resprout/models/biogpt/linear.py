@@ -1,9 +1,9 @@
-"""A linear layer that decodes on a CPU at the speed of memory.
+"""A linear layer that decodes on a CPU at the speed of memory, and trains there as fast as it can.
 
 Decoding multiplies every matrix with a row or a few (one per sequence or beam), so it can be as
 fast as memory brings the weights. torch's own ways stay at half of that or less on the machines
 measured (docs/RESULTS.md, Speed): in fp32 the product with one row runs on one core and that with a
-few is slower still, in bf16 oneDNN rearranges the matrix first.
+few is slower still, in bf16 oneDNN rearranges the matrix first. For training in fp32 see `product`.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .product import is_faster, multiply
 
 FEW = 6
 PARTS = (16, 8, 4, 2)
@@ -24,13 +26,16 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         weight, rows = self.weight, input.numel() // self.in_features
+        if torch.compiler.is_compiling() or type(weight) is not nn.Parameter:
+            return super().forward(input)  # a quantised weight knows its own product
+        if is_faster(input, weight):
+            result = multiply(input, weight)
+            return result if self.bias is None else result + self.bias
         if (
             not 1 <= rows <= FEW
             or input.device.type != "cpu"
             or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
             or input.dtype != weight.dtype
-            or type(weight) is not nn.Parameter  # a quantised weight knows its own product
             or not weight.is_contiguous()
             or torch.is_autocast_enabled("cpu")
         ):

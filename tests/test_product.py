@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 def every_product(monkeypatch):
     """Products of any size take that way, whichever processor this is."""
     monkeypatch.setattr(product, "mkl_leaves_avx512", lambda: True)
-    monkeypatch.setattr(product, "LARGE", 1)
+    monkeypatch.setattr(product, "LARGE", 0)
 
 
 def operands(rows=(2, 7), width=24, out=40):
@@ -98,10 +98,10 @@ def test_only_training_in_fp32_on_a_cpu_takes_it(monkeypatch):
     with monkeypatch.context() as without:
         without.setattr(torch.backends.mkldnn, "enabled", False)
         layer(x)
-    monkeypatch.setattr(product, "LARGE", 8 * 16 * 4 + 1)
+    monkeypatch.setattr(product, "LARGE", 8 * 16 * 4)
     layer(x)
     assert len(taken) == 1
-    monkeypatch.setattr(product, "LARGE", 8 * 16 * 4)
+    monkeypatch.setattr(product, "LARGE", 8 * 16 * 4 - 1)
     layer(x)
     assert len(taken) == 2
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-# Multiplications of a product below which the copies to oneDNN and back eat what it gains.
-LARGE = 2**27
+# Multiplications of a product up to which the copies to oneDNN and back eat what it gains.
+LARGE = 2**26
 # AMD's family of processors (Zen 5) from which on AVX-512 is not two halves in turn.
 FULL_WIDTH = 26
 
@@ -29,7 +29,7 @@ def is_faster(input: Tensor, weight: Tensor) -> bool:
         torch.is_grad_enabled()
         and input.dtype == weight.dtype == torch.float32
         and input.device.type == weight.device.type == "cpu"
-        and input.numel() * weight.shape[0] >= LARGE
+        and input.numel() * weight.shape[0] > LARGE
         and mkl_leaves_avx512()
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")

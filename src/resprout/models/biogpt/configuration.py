@@ -98,7 +98,8 @@ class BioGPTConfig(PreTrainedConfig):
                 )
         for field, low, high in _RANGES:
             value = getattr(self, field)
-            if not isinstance(value, int | float) or not low <= value < high:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value < high:
                 raise ValueError(
                     f"{field}: got {_shown(value)}, allowed is a number from {low} up to (not "
                     f"with) {high}"
@@ -108,7 +109,7 @@ class BioGPTConfig(PreTrainedConfig):
                 f"soma_expansion: got {self.soma_expansion!r}, allowed is at least "
                 f"1/hidden_size = {1 / self.hidden_size:.4g}"
             )
-        if self.n_passes not in (1, 2):
+        if not _is_count(self.n_passes, 2):
             raise ValueError(f"n_passes: got {_shown(self.n_passes)}, allowed are 1 and 2")
         for field, allowed in (("nmda", NMDA_MODES), ("init", START_VALUES)):
             if (value := getattr(self, field)) not in allowed:
@@ -172,7 +173,7 @@ class BioGPTConfig(PreTrainedConfig):
             raise ValueError(f"feedback_pairs: got {_shown(pairs)}, allowed is a list of pairs")
         for pair in pairs:
             fits = isinstance(pair, list) and len(pair) == 2
-            fits = fits and all(isinstance(end, int) for end in pair)
+            fits = fits and all(type(end) is int for end in pair)
             if not fits or not 0 <= pair[1] < pair[0] < self.num_hidden_layers:
                 raise ValueError(
                     f"feedback_pairs: got {_shown(pair)}, allowed is [source, target] with "

@@ -49,7 +49,7 @@ def places(part, here=()):
         yield from places(value, (*here, key))
 
 
-STUDY = nonsense.STUDY | {
+STUDY = copy.deepcopy(nonsense.STUDY) | {
     "protocol": ["fair", "paper"],
     "adaptation": {"steps": 1, "learning_rate": 0.1, "order": "random"},
     "resources": {"cpus": 1, "memory_gb": 1.5},

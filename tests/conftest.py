@@ -1,11 +1,13 @@
 """Shared by all tests: offline, small data, and the shared folder where it is at hand."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Small tensors gain nothing from threads, and two busy programs on two cores lose much by them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Small tensors gain nothing from threads, and two busy programs on two cores lose much by them. The
+# same for every process of a test: digits depend on it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -22,6 +24,17 @@ from text_files import write_documents
 # Found anew each time where somebody looks, the same each time where a machine decides.
 settings.register_profile("untimed", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("untimed")
+
+
+def pytest_configure():
+    # Started in the background, the tests ignore Ctrl-C, and so would every program they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, which is not here")
 
 
 @pytest.fixture

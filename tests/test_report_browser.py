@@ -249,6 +249,8 @@ def test_published_curves_are_laid_over_on_demand(open_page):
 
 @pytest.mark.slow
 def test_tables_sort_by_figures_and_copy(open_page):
+    from playwright.sync_api import expect  # not everywhere where these tests are read
+
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     table = page.locator("section:has(#figures) table")
     heading = table.locator("th", has_text="nats per token")
@@ -261,7 +263,7 @@ def test_tables_sort_by_figures_and_copy(open_page):
     page.keyboard.press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
     page.locator("section:has(#figures) button", has_text="copy table").click()
-    page.wait_for_function("document.getElementById('said').textContent === 'table copied'")
+    expect(page.locator("#said")).to_have_text("table copied")
     copied = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert len(copied) == 25
     assert copied[0].split("\t")[:3] == ["subject", "method", "protocol"]

@@ -42,7 +42,6 @@ def test_what_is_not_two_of_four():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_same_outputs_on_a_gpu():
     dense = model().to(torch.bfloat16)
     resprout.prune(dense, "2:4")

@@ -395,7 +395,6 @@ def test_a_model_that_cannot_write_is_a_failure(words):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_gpu_writes_what_a_cpu_writes(words, temperature):
     model = nano("gpt-neox")

@@ -31,13 +31,11 @@ def started(tmp_path, small_study, write_study):
     def start(*options):
         command = [sys.executable, "-m", "resprout", "run", str(file), "--out",
                    str(tmp_path / "run"), "--device", "cpu", *options]  # fmt: skip
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
             start_new_session=True,
         )
         processes.append(process)

@@ -46,7 +46,7 @@ def test_rows_that_do_not_lie_side_by_side():
     torch.testing.assert_close(product.multiply(turned, weight), F.linear(turned, weight))
 
 
-def test_a_frozen_weight_gets_no_gradient_and_costs_none():
+def test_a_frozen_weight_gets_no_gradient():
     x, weight = operands()
     weight.requires_grad_(False)
     product.multiply(x, weight).sum().backward()

@@ -108,7 +108,6 @@ def in_two_processes(script, *arguments):
     done = subprocess.run(
         [*launcher, str(script), *map(str, arguments)],
         capture_output=True, text=True, timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
 

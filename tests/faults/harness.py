@@ -48,7 +48,7 @@ class Command:
             text=True,
             start_new_session=True,
             preexec_fn=self.before,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment,
+            env=os.environ | environment,
         )
 
     def whole(self, **environment: str) -> str:

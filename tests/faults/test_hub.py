@@ -24,7 +24,6 @@ def asked(folder, address, lists):
     environment |= {
         "HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "HF_TOKEN": TOKEN,
         "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-        "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.run(
         [sys.executable, Path(__file__).with_name("hub.py"), "lists.json", "found.json"],

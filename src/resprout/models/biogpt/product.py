@@ -38,7 +38,10 @@ def is_faster(input: Tensor, weight: Tensor) -> bool:
 
 @functools.cache
 def mkl_leaves_avx512() -> bool:
-    """Whether torch's fp32 products run in MKL, on a CPU whose AVX-512 it does not use."""
+    """Whether torch's fp32 products run in MKL, on a CPU whose AVX-512 it does not use.
+
+    Reads the processor's name by itself: this folder's files travel with saved models, alone.
+    """
     if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():
         return False
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
